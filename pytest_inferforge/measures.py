@@ -1,0 +1,289 @@
+"""From the requests of one run to its numbers, as `pytest_inferforge.metrics` defines them.
+
+Everything works on a `RequestTable` of n requests. "Counted" requests are those a check may judge:
+completed and failed ones; a request that we cut when the run ended counts as exceeding a limit only when it
+was already older than the limit, and is left out else (censored).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_inferforge.metrics import METRICS, STATISTICS, quantile_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from pytest_inferforge.table import RequestTable
+
+    Floats = NDArray[np.float64]
+    Bools = NDArray[np.bool_]
+
+    Limits = Mapping[str, tuple[str, float]]  # quantity id -> (operator, limit)
+
+
+# -- one value a request ---------------------------------------------------------------------------------
+
+
+def values(table: RequestTable, quantity_id: str) -> Floats:
+    """float64 (n,): the quantity of every request in seconds; NaN where it is not defined."""
+    return _REQUEST_VALUES[quantity_id](table)
+
+
+def samples(table: RequestTable, quantity_id: str) -> Floats:
+    """float64 (k,), in schedule order: completed requests' values, +inf for failed ones.
+
+    Undefined values (TPOT of a one-token answer) and censored requests are left out.
+    """
+    column = np.where(_fails(table, quantity_id), math.inf, values(table, quantity_id))
+    keep = (table.ok | table.failed) & ~np.isnan(column)
+    return column[keep]
+
+
+def exceeds(table: RequestTable, quantity_id: str, limit: float, op: str) -> Bools:
+    """bool (k,), in schedule order: which counted requests do not satisfy `value op limit`."""
+    column = values(table, quantity_id)
+    over = ~_satisfies(column, limit, op) | _fails(table, quantity_id)
+    keep = (table.ok & ~np.isnan(column)) | (table.failed & _fails(table, quantity_id))
+    if METRICS[quantity_id].direction == "lower":
+        older = table.cancelled & (_age(table, quantity_id) > limit)
+        keep, over = keep | older, over | older
+    return over[keep]
+
+
+def failed(table: RequestTable) -> Bools:
+    """bool (k,): failed or not, of every completed or failed request, in schedule order."""
+    return table.failed[table.ok | table.failed]
+
+
+def meets(table: RequestTable, limits: Limits) -> Bools:
+    """bool (k,): which requests completed within every per-request limit (goodput).
+
+    Over issued requests, less those cut at the end while still inside every limit. A limit on a quantity
+    that a request does not define (TPOT of one token) is vacuous for it.
+    """
+    good = table.ok.copy()
+    censored = table.cancelled.copy()
+    for quantity_id, (op, limit) in limits.items():
+        column = values(table, quantity_id)
+        good &= _satisfies(column, limit, op) | np.isnan(column)
+        censored &= ~(_age(table, quantity_id) > limit)
+    return good[~censored]
+
+
+# -- one number a run ------------------------------------------------------------------------------------
+
+
+def steady_window(table: RequestTable) -> tuple[float, float] | None:
+    """Start and end of the steady window in seconds: from the first to the last request's start.
+
+    What comes after the last start is the drain: fewer and fewer requests run, so it is outside. When all
+    starts lie together (a burst, or no more requests than slots) the window is the makespan.
+    None: nothing was sent.
+    """
+    start = table.start_s[~np.isnan(table.start_s)]
+    if not len(start):
+        return None
+    first, last = float(start.min()), float(start.max())
+    end = _makespan_end(table)
+    if end is None:
+        return None
+    if last - first < 0.5 * (end - first):
+        return first, end
+    return first, last
+
+
+def run_value(table: RequestTable, quantity_id: str, limits: Limits | None = None) -> float | None:
+    """One number of a run in the quantity's unit; None: not measured (or no limits for a goodput)."""
+    if quantity_id == "error_ratio":
+        outcome = failed(table)
+        return float(outcome.mean()) if len(outcome) else None
+    if quantity_id == "goodput_ratio":
+        outcome = meets(table, limits) if limits else np.empty(0, dtype=bool)
+        return float(outcome.mean()) if len(outcome) else None
+    if quantity_id == "makespan_output_tok_per_s":
+        return _makespan_rate(table)
+    rates = _window_rates(table, quantity_id, 1, limits)
+    return float(rates[0]) if rates is not None else None
+
+
+def rate_batches(table: RequestTable, quantity_id: str, batches: int) -> Floats:
+    """float64 (batches,): the rate in equal slices of the steady window; empty when nothing was sent."""
+    rates = _window_rates(table, quantity_id, batches, None)
+    return rates if rates is not None else np.empty(0)
+
+
+def goodput_batches(table: RequestTable, limits: Limits, batches: int) -> Floats:
+    """float64 (batches,): good requests per second in equal slices of the steady window."""
+    rates = _window_rates(table, "goodput_req_per_s", batches, limits)
+    return rates if rates is not None else np.empty(0)
+
+
+# -- statistics ------------------------------------------------------------------------------------------
+
+
+def statistic(column: Floats, name: str) -> float | None:
+    """A statistic of samples: mean over the finite ones, quantiles by nearest rank over all of them.
+
+    None: no samples. A quantile that falls on a failed request is +inf.
+    Source: nearest rank, Hyndman & Fan 1996, type 1.
+    """
+    if name == "mean":
+        finite = column[np.isfinite(column)]
+        return float(finite.mean()) if len(finite) else None
+    q = quantile_of(name)
+    if q is None or not len(column):
+        return None
+    rank = max(1, math.ceil(q * len(column) - 1e-9))
+    return float(np.partition(column, rank - 1)[rank - 1])
+
+
+def all_metrics(table: RequestTable, limits: Limits | None = None) -> dict[str, float]:
+    """Every metric id that this run has a value for; +inf where failures reach a quantile."""
+    found: dict[str, float] = {}
+    for quantity in METRICS.values():
+        if quantity.per == "run":
+            value = None if quantity.id == "ready_s" else run_value(table, quantity.id, limits)
+            if value is not None:
+                found[quantity.id] = value
+            continue
+        column = samples(table, quantity.id)
+        for name in STATISTICS:
+            if (value := statistic(column, name)) is not None:
+                found[f"{quantity.id}.{name}"] = value
+    return found
+
+
+# -- private ---------------------------------------------------------------------------------------------
+
+
+def _satisfies(column: Floats, limit: float, op: str) -> Bools:
+    compare = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}[op]
+    return compare(column, limit)
+
+
+def _fails(table: RequestTable, quantity_id: str) -> Bools:
+    """Which requests have this latency at infinity: the client's own lag and connects are no latencies."""
+    if quantity_id in ("schedule_lag_s", "connect_s"):
+        return np.zeros(len(table), dtype=bool)
+    return table.failed
+
+
+def _age(table: RequestTable, quantity_id: str) -> Floats:
+    """How old each request was when it ended, where the quantity had not come true by then; else NaN."""
+    start = table.times["send_s"] if "service" in quantity_id else table.start_s
+    reached = {"ttft_s": "first_token_s", "ttft_service_s": "first_token_s", "ttfo_s": "first_visible_s"}
+    column = reached.get(quantity_id)
+    if column is None and not quantity_id.startswith("e2e"):
+        return np.full(len(table), math.nan)
+    age = table.times["end_s"] - start
+    if column is None:
+        return age
+    hit = table.times[column]
+    return np.where(np.isnan(hit), age, hit - start)
+
+
+def _ttft(table: RequestTable) -> Floats:
+    return table.times["first_token_s"] - table.start_s
+
+
+def _tpot(table: RequestTable) -> Floats:
+    """(last - first) / (n - k1), with k1 = tokens of the first chunk.
+
+    k1 is known when every chunk is one token (as many chunks as tokens) and taken as 1 else.
+    Source: measuring definitions in docs/metrics.md; undefined, not 0, for a one-token answer.
+    """
+    tokens = table.counts["output_tokens"].astype(float) - 1.0
+    span = table.times["last_token_s"] - table.times["first_token_s"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(tokens > 0, span / tokens, math.nan)
+
+
+def _icl(table: RequestTable) -> Floats:
+    """Nearest-rank 99th percentile of each request's gaps between chunks."""
+    sizes = np.diff(table.chunk_start)
+    out = np.full(len(table), math.nan)
+    gaps = np.diff(table.chunk_s)
+    short = (sizes >= 2) & (sizes <= 100)  # fewer than 100 gaps: rank = count, the largest
+    if short.any():
+        inside = np.ones(len(gaps), dtype=bool)  # gaps between two requests' chunks are no gaps
+        edges = table.chunk_start[1:-1] - 1
+        inside[edges[(edges >= 0) & (edges < len(gaps))]] = False
+        padded = np.append(np.where(inside, gaps, -math.inf), -math.inf)
+        largest = np.maximum.reduceat(padded, np.minimum(table.chunk_start[:-1], len(padded) - 1))
+        out[short] = largest[short]
+    for i in np.flatnonzero(sizes > 100):
+        start, stop = table.chunk_start[i : i + 2]
+        value = statistic(np.diff(table.chunk_s[start:stop]), "p99")
+        out[i] = math.nan if value is None else value
+    return out
+
+
+_REQUEST_VALUES: dict[str, Callable[[RequestTable], Floats]] = {
+    "ttft_s": _ttft,
+    "ttft_service_s": lambda t: t.times["first_token_s"] - t.times["send_s"],
+    "ttft_any_s": lambda t: t.times["first_event_s"] - t.start_s,
+    "ttfo_s": lambda t: t.times["first_visible_s"] - t.start_s,
+    "tpot_s": _tpot,
+    "icl_s": _icl,
+    "e2e_s": lambda t: t.times["last_token_s"] - t.start_s,
+    "e2e_service_s": lambda t: t.times["last_token_s"] - t.times["send_s"],
+    "schedule_lag_s": lambda t: t.times["send_s"] - t.times["due_s"],
+    "connect_s": lambda t: t.times["connect_s"],
+}
+
+
+def _makespan_end(table: RequestTable) -> float | None:
+    last = table.times["last_token_s"][table.ok]
+    return float(last.max()) if len(last) else None
+
+
+def _makespan_rate(table: RequestTable) -> float | None:
+    end = _makespan_end(table)
+    if end is None:
+        return None
+    first = float(np.nanmin(table.times["send_s"]))
+    tokens = table.counts["output_tokens"][table.ok]
+    return float(tokens[tokens > 0].sum()) / (end - first) if end > first else None
+
+
+def _window_rates(
+    table: RequestTable, quantity_id: str, batches: int, limits: Limits | None
+) -> Floats | None:
+    window = steady_window(table)
+    if window is None or (quantity_id == "goodput_req_per_s" and not limits):
+        return None
+    start, end = window
+    if end <= start:
+        return None
+    when, weight = _events(table, quantity_id, limits)
+    counted, _ = np.histogram(when, bins=batches, range=(start, end), weights=weight)
+    return counted.astype(float) / ((end - start) / batches)
+
+
+def _events(table: RequestTable, quantity_id: str, limits: Limits | None) -> tuple[Floats, Floats]:
+    """When what is counted happened, and how much of it: two float64 (events,)."""
+    if quantity_id in ("request_per_s", "goodput_req_per_s"):
+        good = table.ok.copy()
+        if quantity_id == "goodput_req_per_s":
+            for limited, (op, limit) in (limits or {}).items():
+                column = values(table, limited)
+                good &= _satisfies(column, limit, op) | np.isnan(column)
+        when = table.times["last_token_s"][good]
+        return when, np.ones(len(when))
+    sizes = np.diff(table.chunk_start)
+    tokens = np.where(table.counts["output_tokens"] > 0, table.counts["output_tokens"], sizes)
+    share = np.divide(tokens, sizes, out=np.zeros(len(table)), where=sizes > 0)
+    when, weight = table.chunk_s, np.repeat(share, sizes)
+    if quantity_id == "total_tok_per_s":
+        prompt = np.maximum(table.counts["prompt_tokens"], 0).astype(float)
+        first = table.times["first_token_s"]
+        seen = ~np.isnan(first)
+        when = np.concatenate((when, first[seen]))
+        weight = np.concatenate((weight, prompt[seen]))
+    return when, weight

@@ -1,0 +1,215 @@
+"""The METRICS table: the only place that knows a metric's id, unit, direction and definition.
+
+A metric id is `<quantity>_<unit>[.<statistic>]`: `ttft_s.p99`, `tpot_s.mean`, `output_tok_per_s`.
+Definitions and their sources: `docs/metrics.md`. How they are computed: `pytest_inferforge.measures`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_inferforge.errors import UsageError
+
+Direction = Literal["lower", "higher", "none"]
+Scale = Literal["log", "asin_sqrt"]
+
+STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9", "max")
+_QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """A measured quantity.
+
+    `per`: "request" has one value a request and wants a statistic; "run" is one number a run.
+    `scale`: on which scale two runs are compared.
+    """
+
+    id: str
+    unit: str  # s, tok/s, req/s, ratio, bytes
+    direction: Direction
+    per: Literal["request", "run"]
+    definition: str
+    names: tuple[str, ...]  # what people write in an SLO, lower case
+    scale: Scale = "log"
+
+
+def _q(
+    id_: str, unit: str, direction: Direction, per: Literal["request", "run"], definition: str, *names: str
+) -> Quantity:
+    scale: Scale = "asin_sqrt" if unit == "ratio" else "log"
+    return Quantity(
+        id=id_, unit=unit, direction=direction, per=per, definition=definition, names=names, scale=scale
+    )
+
+
+METRICS: dict[str, Quantity] = {
+    q.id: q
+    for q in (
+        _q(
+            "ttft_s", "s", "lower", "request",
+            "time to first token: from the due time (open loop) or the send (closed loop) to the first chunk"
+            " with text, reasoning or tool-call arguments",
+            "ttft", "time to first token", "first token",
+        ),
+        _q(
+            "ttft_service_s", "s", "lower", "request",
+            "time to first token from the moment the request was handed to a ready connection",
+            "ttft service", "service ttft",
+        ),
+        _q(
+            "ttft_any_s", "s", "lower", "request",
+            "time to the first SSE data event, also an empty one (what vLLM's benchmark calls TTFT)",
+            "ttft any", "time to first event",
+        ),
+        _q(
+            "ttfo_s", "s", "lower", "request",
+            "time to first output: like ttft_s, but reasoning and tool calls do not count",
+            "ttfo", "time to first output",
+        ),
+        _q(
+            "tpot_s", "s", "lower", "request",
+            "time per output token after the first chunk: (last - first) / (tokens - tokens of the first"
+            " chunk)",
+            "tpot", "time per output token",
+        ),
+        _q(
+            "icl_s", "s", "lower", "request",
+            "inter-chunk latency: 99th percentile of the gaps between one request's chunks (its largest gap"
+            " when it has fewer than 100); chunks are not tokens",
+            "icl", "itl", "inter-chunk latency", "inter-token latency",
+        ),
+        _q(
+            "e2e_s", "s", "lower", "request",
+            "end to end: from the due time (open loop) or the send (closed loop) to the last token",
+            "e2e", "latency", "end to end", "e2el",
+        ),
+        _q(
+            "e2e_service_s", "s", "lower", "request",
+            "end to end from the moment the request was handed to a ready connection",
+            "e2e service", "service e2e", "service latency",
+        ),
+        _q(
+            "schedule_lag_s", "s", "lower", "request",
+            "how late the client handed the request over: send - due (open loop only)",
+            "schedule lag", "lag",
+        ),
+        _q(
+            "connect_s", "s", "lower", "request",
+            "time to make the connection, where one was made; never part of a service latency",
+            "connect", "connection time",
+        ),
+        _q(
+            "output_tok_per_s", "tok/s", "higher", "run",
+            "output tokens that arrived inside the steady window, over its length (the drain is outside)",
+            "output throughput", "throughput", "output tok per s", "tok/s", "output tokens per second",
+        ),
+        _q(
+            "total_tok_per_s", "tok/s", "higher", "run",
+            "output tokens inside the steady window plus prompt tokens of first tokens inside it, over its"
+            " length",
+            "total throughput", "total tok per s",
+        ),
+        _q(
+            "request_per_s", "req/s", "higher", "run",
+            "requests completed inside the steady window, over its length",
+            "request throughput", "request rate", "requests per second", "req/s",
+        ),
+        _q(
+            "goodput_req_per_s", "req/s", "higher", "run",
+            "completed requests that meet every per-request limit of the test's SLOs, over the window",
+            "goodput",
+        ),
+        _q(
+            "goodput_ratio", "ratio", "higher", "run",
+            "share of issued requests that meet every per-request limit of the test's SLOs",
+            "goodput ratio", "attainment", "slo attainment",
+        ),
+        _q(
+            "error_ratio", "ratio", "lower", "run",
+            "failed requests over completed and failed ones",
+            "error rate", "errors", "error ratio", "failure rate",
+        ),
+        _q(
+            "makespan_output_tok_per_s", "tok/s", "higher", "run",
+            "all output tokens over the time from the first send to the last token, drain included",
+            "makespan throughput",
+        ),
+        _q(
+            "ready_s", "s", "lower", "run",
+            "from the start of the server's process to its ready probe",
+            "ready", "boot time",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A quantity with its statistic: what has one value a boot."""
+
+    quantity: Quantity
+    statistic: str | None  # None for quantities of a run
+
+    @property
+    def id(self) -> str:
+        return f"{self.quantity.id}.{self.statistic}" if self.statistic else self.quantity.id
+
+    @property
+    def quantile(self) -> float | None:
+        """0..1 for pNN and max, else None."""
+        return quantile_of(self.statistic) if self.statistic else None
+
+
+def quantile_of(statistic: str) -> float | None:
+    """`p99` -> 0.99, `max` -> 1.0, `mean` -> None."""
+    if statistic == "max":
+        return 1.0
+    if match := _QUANTILE.fullmatch(statistic):
+        return round(float(match[1]) / 100.0, 9)
+    return None
+
+
+def metric(metric_id: str) -> Metric:
+    """Look up `ttft_s.p99` or `output_tok_per_s`.
+
+    Raises:
+        UsageError: no such quantity or statistic; the nearest ids are named.
+    """
+    quantity_id, _, statistic = metric_id.partition(".")
+    quantity = METRICS.get(quantity_id)
+    if quantity is None:
+        raise unknown_metric(metric_id)
+    if quantity.per == "run" and statistic:
+        raise UsageError(
+            f"{quantity_id} has no statistic",
+            seen=metric_id,
+            do=f"write {quantity_id}: it is one number a run",
+        )
+    if quantity.per == "request" and not (statistic == "mean" or quantile_of(statistic) is not None):
+        raise UsageError(
+            f"{quantity_id} needs a statistic",
+            seen=metric_id,
+            do=f"write {quantity_id}.p99, or one of: {', '.join(STATISTICS)}",
+        )
+    return Metric(quantity=quantity, statistic=statistic or None)
+
+
+def unknown_metric(seen: str) -> UsageError:
+    """The error for a metric nobody knows, with the nearest names."""
+    known = {name: name for q in METRICS.values() for name in (q.id, *q.names)}
+    near = difflib.get_close_matches(seen.lower(), known, n=3, cutoff=0.5)
+    do = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METRICS)}"
+    return UsageError("unknown metric", seen=seen, do=do)
+
+
+def by_name(name: str) -> Quantity | None:
+    """The quantity that a person means by `name` ("ttft", "error rate"), or None."""
+    wanted = " ".join(name.lower().replace("_", " ").split())
+    for quantity in METRICS.values():
+        if wanted in (quantity.id.replace("_", " "), *(n.replace("_", " ") for n in quantity.names)):
+            return quantity
+    return None

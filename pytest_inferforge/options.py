@@ -1,0 +1,61 @@
+"""The one home of every default that a verdict rests on.
+
+Values and their reasons: `docs/how-it-judges.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeOptions:
+    """How measurements become verdicts. All probabilities are one-sided."""
+
+    alpha: float = 0.05
+    power: float = 0.80
+    batches: int = 20  # per boot, for the design effect and for batch means
+    error_limit: float = 0.01  # of the error check that every load test has
+    min_sessions: int = 3  # below it a baseline decides nothing, but see gross_ratio
+    wanted_sessions: int = 10
+    window_sessions: int = 20  # newest accepted sessions that are compared with
+    sd_floor: float = 0.005  # log scale
+    young_sd_floor: float = 0.02  # until the sessions span young_days
+    young_days: float = 3.0
+    gross_ratio: float = 1.5  # with one or two sessions, a mean worse by this factor is red
+    margin_mean: float = 0.05
+    margin_p50: float = 0.05
+    margin_p90: float = 0.08
+    margin_p99: float = 0.10
+    margin_boot_time: float = 0.20
+    margin_ratio_points: float = 0.02  # proportions: absolute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How load is driven where a workload is silent. Times in seconds."""
+
+    seed: int = 20260101
+    request_timeout_s: float = 300.0
+    stall_timeout_s: float = 60.0
+    drain_timeout_s: float = 120.0
+    connect_lead_s: float = 0.05  # a connection stands this long before it is needed
+    warmup_waves: int = 2
+    warmup_max_concurrency: int = 32
+    quick_requests: int = 4
+    # a run in which the client was later than this is not judged
+    lag_limit_s: float = 0.002
+    lag_limit_share: float = 0.05  # of the tightest limit, or of the median TTFT when there is none
+    achieved_rate_min: float = 0.95  # of the asked rate, over the send times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """How a session is run where nobody says otherwise."""
+
+    boots: int = 1
+    policy: str = "default"  # default, strict, observe
+    store: str = ".inferforge"
+    default_backend: str = "llama.cpp"
+    default_model: str = "forge-tiny"
+    api_key_env: str = "INFERFORGE_API_KEY"

@@ -1,0 +1,206 @@
+"""What was measured and what was decided: plain frozen data that every other module exchanges.
+
+Times are seconds (float). A time point of a request counts from the origin of its run (the start of the
+measured phase, on the monotonic clock); `None` means "not measured", never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class RequestStatus(StrEnum):
+    """How one request ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    CANCELLED = "cancelled"  # cut by us when the run ended: censored, not a failure of the server
+
+
+class RunVerdict(StrEnum):
+    """Whether a run may be judged at all."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+
+
+class SloVerdict(StrEnum):
+    """What a check of one SLO can say."""
+
+    PASS = "pass"  # noqa: S105 (a verdict, not a password)
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class ComparisonVerdict(StrEnum):
+    """What a comparison with a baseline can say."""
+
+    NOT_REGRESSED = "not_regressed"
+    IMPROVED = "improved"
+    REGRESSED = "regressed"
+    INCONCLUSIVE = "inconclusive"
+    INCOMPARABLE = "incomparable"
+    NO_BASELINE = "no_baseline"
+
+    @property
+    def judged(self) -> bool:
+        """Whether the evidence was weighed at all."""
+        return self not in (ComparisonVerdict.INCOMPARABLE, ComparisonVerdict.NO_BASELINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request as the client saw it. A field that the request never reached is None."""
+
+    index: int  # position in the schedule
+    id: str  # sent as X-Request-Id
+    status: RequestStatus
+    reason: str | None = None  # of a failure: http_500, refused, cut, stalled, timeout, bad_json, ...
+    detail: str | None = None  # what was seen, a line for a person
+    http_status: int | None = None
+    due_s: float | None = None  # planned arrival; None in a closed loop
+    send_s: float | None = None  # first byte of the request handed to a ready connection
+    connect_s: float | None = None  # DNS + TCP (+ TLS) of the connection used; None when it was reused
+    first_byte_s: float | None = None  # first byte of the response
+    first_event_s: float | None = None  # first SSE data event, also an empty one
+    first_token_s: float | None = None  # first event with text, reasoning or tool-call arguments
+    first_visible_s: float | None = None  # first event with user-visible text
+    last_token_s: float | None = None
+    end_s: float | None = None  # end of the response, or when the failure was seen
+    prompt_tokens_asked: int
+    output_tokens_asked: int
+    prompt_tokens: int | None = None  # as the server counted them
+    output_tokens: int | None = None
+    output_tokens_exact: bool = False  # from the server's usage; False: counted from chunks
+    cached_tokens: int | None = None  # prompt tokens that the server says came from its prefix cache
+    chunk_s: tuple[float, ...] = ()  # arrival of every event with payload
+    empty_chunks: int = 0  # events without payload before the last token: tolerated, counted
+    resent: int = 0  # 1 when a reused connection was found dead and the request was sent again
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SloResult:
+    """One SLO judged. `value`, `lower`, `upper` and `limit` are in the metric's unit.
+
+    `lower` and `upper` are one-sided bounds, each at the confidence of the check; None is unbounded.
+    `n` counts what was judged (requests, batches or boots, as `unit` says), `n_effective` the same after the
+    design effect.
+    """
+
+    text: str
+    metric: str
+    verdict: SloVerdict
+    value: float | None
+    limit: float
+    lower: float | None
+    upper: float | None
+    n: int
+    n_effective: float
+    unit: str = "requests"  # what n counts: requests, batches, boots
+    misses_limit: bool = False  # the point estimate misses the limit
+    reason: str = ""
+    implicit: bool = False  # the error check that every load test has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One gated metric of one test against its reference. Ratios are current over reference."""
+
+    nodeid: str
+    metric: str
+    verdict: ComparisonVerdict
+    ratio: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    margin: float | None = None
+    mde_ratio: float | None = None  # smallest worsening that would have been seen, as a ratio > 1
+    reference: str = ""  # baseline:X
+    reference_value: float | None = None
+    value: float | None = None
+    n_reference: int = 0  # sessions
+    n_current_boots: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """Where and of what something was measured.
+
+    `hard`: differs, and the two are incomparable. `identity`: the same unless named as under test.
+    `soft`: recorded, shown as "changed since baseline".
+    """
+
+    hard: Mapping[str, str] = field(default_factory=dict)
+    identity: Mapping[str, str] = field(default_factory=dict)
+    soft: Mapping[str, str] = field(default_factory=dict)
+
+    def merged(self, other: Fingerprint) -> Fingerprint:
+        """Both; `other` wins where a key stands in both."""
+        return Fingerprint(
+            hard={**self.hard, **other.hard},
+            identity={**self.identity, **other.identity},
+            soft={**self.soft, **other.soft},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCounts:
+    """Measured requests: issued = completed + failed + cancelled; `warmup` stands apart."""
+
+    issued: int
+    completed: int
+    failed: int
+    cancelled: int
+    warmup: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootResult:
+    """What one test measured on one boot, without its request rows."""
+
+    boot: int  # 1, 2, ... within the session
+    ready_s: float | None
+    requests: RequestCounts
+    metrics: Mapping[str, float]  # metric id -> value in the metric's unit; absent: not measured
+    verdict: RunVerdict = RunVerdict.VALID
+    reasons: tuple[str, ...] = ()
+    position: int = 1  # this run was the k-th on its boot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestResult:
+    """One test of one session: the unit that a baseline stores and a gate compares."""
+
+    __test__ = False
+
+    nodeid: str
+    fingerprint: Fingerprint  # of its server and workload, to be merged over the session's
+    gated: tuple[str, ...]  # metric ids under the gate
+    boots: tuple[BootResult, ...]
+    workload: Mapping[str, object] = field(default_factory=dict)
+    server: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionResult:
+    """One pytest run as a baseline stores it. `started_at` is ISO 8601 in UTC."""
+
+    schema: int
+    id: str
+    started_at: str
+    version: str
+    seed: int
+    fingerprint: Fingerprint
+    planned_boots: int
+    complete: bool  # every selected test was measured
+    accepted: bool  # may serve as a reference
+    tests: tuple[TestResult, ...]
+    source: Mapping[str, str] = field(default_factory=dict)  # git commit, branch, dirty
