@@ -1,0 +1,138 @@
+"""Connections, ready before they are needed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from pytest_inferforge.loadgen.wire import Connection
+
+if TYPE_CHECKING:
+    from pytest_inferforge.loadgen.wire import Exchange
+
+_CONNECT_TIMEOUT_S = 10.0
+
+
+class Pool:
+    """Hands each exchange a connection: an idle one that lives, else a new one.
+
+    A connection that dies before any byte of the reply is replaced once, and only when it had been idle
+    before (reused, or opened ahead of time): then the server may simply have closed it. Anything else is a
+    failure of the request.
+    """
+
+    def __init__(self, *, host: str, port: int, tls: ssl.SSLContext | None, survives_stream: bool) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._survives_stream = survives_stream
+        self._idle: list[Connection] = []
+        self._opening = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.opened = 0
+
+    def expect(self, exchanges: int) -> None:
+        """That many exchanges come soon: have idle connections for them."""
+        while len(self._idle) + self._opening < exchanges:
+            self._opening += 1
+            self._start(self._open_ahead())
+
+    def submit(self, exchange: Exchange) -> None:
+        """Send now, on an idle connection if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.alive:
+                connection.send(exchange)
+                return
+        self._start(self._open_for(exchange))
+
+    def send_again(self, exchange: Exchange) -> bool:
+        """Send again after a connection died without a byte of reply; False: it counts as a failure."""
+        if exchange.resent or not exchange.was_idle:
+            return False
+        exchange.resent = 1
+        exchange.fault = exchange.detail = None
+        exchange.end_ns = None
+        self._start(self._open_for(exchange))
+        return True
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    async def _connect(self) -> Connection:
+        started = monotonic_ns()
+        loop = asyncio.get_running_loop()
+        _, connection = await asyncio.wait_for(
+            loop.create_connection(
+                lambda: Connection(self._freed, self._lost),
+                self._host,
+                self._port,
+                ssl=self._tls,
+            ),
+            _CONNECT_TIMEOUT_S,
+        )
+        connection.connect_ns = monotonic_ns() - started
+        self.opened += 1
+        return connection
+
+    async def _open_ahead(self) -> None:
+        try:
+            connection = await self._connect()
+        except (OSError, TimeoutError):
+            return  # the request itself will try again when it is due, and say what is wrong
+        finally:
+            self._opening -= 1
+        connection.opened_ahead = True
+        self._idle.append(connection)
+
+    async def _open_for(self, exchange: Exchange) -> None:
+        try:
+            connection = await self._connect()
+        except (OSError, TimeoutError) as error:
+            exchange.fault, exchange.detail = _connect_fault(error)
+            exchange.end_ns = monotonic_ns()
+            exchange.on_end(exchange)
+            return
+        connection.send(exchange)
+
+    def _freed(self, connection: Connection) -> None:
+        if self._survives_stream:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _lost(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _start(self, coroutine: object) -> None:
+        task = asyncio.ensure_future(coroutine)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def resolve(host: str, port: int) -> tuple[str, int]:
+    """The address to connect to, looked up once so that no request waits for DNS.
+
+    Raises:
+        OSError: the name is not known.
+    """
+    address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
+    return str(address[0]), int(address[1])
+
+
+def _connect_fault(error: Exception) -> tuple[str, str]:
+    if isinstance(error, TimeoutError):
+        return "connect_timeout", f"no connection in {_CONNECT_TIMEOUT_S:g} s"
+    if isinstance(error, ConnectionRefusedError):
+        return "refused", str(error)
+    if isinstance(error, ssl.SSLError):
+        return "tls_failed", str(error)
+    return "connect_failed", str(error)

@@ -1,0 +1,132 @@
+"""A server that answers by a timetable and knows its true times.
+
+It speaks the OpenAI-style API, writes every token at a time drawn from a seed, stamps each request and
+token with the monotonic clock of the machine, and breaks on purpose where it is told to: what a client
+reports can be checked against what happened, request by request.
+
+    with TimetableServer(Timetable(ttft_s=0.05, gap_s=0.01)) as server:
+        ...                     # drive load at server.url
+        server.true_times()     # X-Request-Id -> TrueTimes
+
+The process itself is `python -m pytest_inferforge.testing.timetable_process`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pytest_inferforge import processes
+from pytest_inferforge.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FAULTS = (
+    "http_500", "http_429", "cut", "stalled", "bad_json", "error_event", "no_token",  # failures
+    "no_usage", "empty_chunks",  # tolerated
+    "hang_up",  # the connection is closed after a whole reply that promised to keep it
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closure:
+    """The listener is closed from `start_s` to `stop_s` after the request with this index came in."""
+
+    after_index: int
+    start_s: float
+    stop_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timetable:
+    """When a server answers. Each time is uniform in +- `spread` of its mean, drawn from `seed`.
+
+    `faults`: index of a measured request -> one of FAULTS. `slots`: how many requests are answered at a
+    time, the rest waits; None: all at once. `close`: every reply says `Connection: close`.
+    """
+
+    ttft_s: float = 0.05
+    gap_s: float = 0.01
+    spread: float = 0.2
+    seed: int = 1
+    slots: int | None = None
+    faults: Mapping[int, str] = field(default_factory=dict)
+    closures: tuple[Closure, ...] = ()
+    close: bool = False
+    template_tokens: int = 3  # what a chat template would add
+    port: int = 0
+    api_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrueTimes:
+    """What really happened to a request, in seconds of the machine's monotonic clock."""
+
+    received_s: float
+    tokens_s: tuple[float, ...]  # when each token was written
+
+    @property
+    def ttft_s(self) -> float:
+        return self.tokens_s[0] - self.received_s
+
+    @property
+    def e2e_s(self) -> float:
+        return self.tokens_s[-1] - self.received_s
+
+
+class TimetableServer:
+    """The server in a process of its own; a context manager."""
+
+    def __init__(self, timetable: Timetable, *, boot_timeout_s: float = 30.0) -> None:
+        self.timetable = timetable
+        self._boot_timeout_s = boot_timeout_s
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._process: processes.Process | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="timetable-")
+        folder = Path(self._folder.name)
+        config, address, log = folder / "config.json", folder / "address", folder / "log"
+        config.write_text(json.dumps(asdict(self.timetable)))
+        argv = [sys.executable, "-m", "pytest_inferforge.testing.timetable_process", str(config), str(address)]
+        self._process = processes.start(argv, env=dict(os.environ), log_path=log, grace_s=1.0)
+        give_up = time.monotonic() + self._boot_timeout_s
+        while not address.exists():
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                tail = processes.tail(log)
+                self.close()
+                raise EngineError("the timetable server did not start", log_tail=tail)
+            time.sleep(0.01)  # the process writes its address as its first act
+        self.url = address.read_text()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the process; idempotent."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def true_times(self) -> dict[str, TrueTimes]:
+        """X-Request-Id -> what really happened, for every request that got at least one token."""
+        import httpx
+
+        log = httpx.get(f"{self.url}/timetable/log", timeout=60.0, trust_env=False).json()
+        return {
+            name: TrueTimes(received_s=received / 1e9, tokens_s=tuple(t / 1e9 for t in tokens))
+            for name, (received, tokens) in log.items()
+            if tokens
+        }

@@ -1,0 +1,309 @@
+"""The process of a timetable server: `python -m pytest_inferforge.testing.timetable_process CONFIG ADDRESS`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import heapq
+import json
+import os
+import random
+import socket
+import sys
+from collections import deque
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any
+
+import httptools
+import uvloop
+
+from pytest_inferforge.loadgen.dispatch import Alarm
+
+_NS = 1_000_000_000
+
+
+class Stream:
+    """One reply being written by the timetable."""
+
+    def __init__(self, peer: Peer, name: str, index: int | None, tokens: int, chat: bool, times: list[int]) -> None:
+        self.peer = peer
+        self.name = name
+        self.tokens = tokens
+        self.chat = chat
+        self.times = times  # of each token, ns after the reply was begun
+        self.fault = peer.server.faults.get(index) if index is not None else None
+        self.prompt_tokens = 0
+        self.begun_ns = 0
+        self.written = 0
+        self.log: list[int] = []
+
+
+class Timetabled:
+    """All connections, streams and the log."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.faults = {int(k): v for k, v in config["faults"].items()}
+        self.closures = {c["after_index"]: c for c in config["closures"]}
+        self.log: dict[str, tuple[int, list[int]]] = {}
+        self.heap: list[tuple[int, int, Stream]] = []
+        self.waiting: deque[Stream] = deque()
+        self.running = 0
+        self.serial = 0
+        self.listener: asyncio.Server | None = None
+        self.port = config["port"]
+
+    async def start(self) -> None:
+        self.alarm = Alarm(asyncio.get_running_loop(), self.tick)
+        await self.listen()
+
+    async def listen(self) -> None:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", self.port))
+        self.port = sock.getsockname()[1]
+        self.listener = await asyncio.get_running_loop().create_server(
+            lambda: Peer(self), sock=sock, backlog=4096
+        )
+
+    def close_for_a_while(self, closure: dict[str, float]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def shut() -> None:
+            assert self.listener is not None
+            self.listener.close()
+
+        loop.call_later(closure["start_s"], shut)
+        loop.call_later(closure["stop_s"], lambda: loop.create_task(self.listen()))
+
+    def submit(self, stream: Stream) -> None:
+        slots = self.config["slots"]
+        if slots is not None and self.running >= slots:
+            self.waiting.append(stream)
+            return
+        self.running += 1
+        stream.begun_ns = monotonic_ns()
+        self.push(stream)
+
+    def push(self, stream: Stream) -> None:
+        self.serial += 1
+        heapq.heappush(self.heap, (stream.begun_ns + stream.times[stream.written], self.serial, stream))
+        if self.heap[0][1] == self.serial:
+            self.alarm.set(self.heap[0][0])
+
+    def finished(self) -> None:
+        self.running -= 1
+        if self.waiting:
+            self.submit(self.waiting.popleft())
+
+    def tick(self) -> None:
+        while self.heap and self.heap[0][0] <= monotonic_ns():
+            stream = heapq.heappop(self.heap)[2]
+            if stream.peer.write_token(stream):
+                self.push(stream)
+            else:
+                self.finished()
+        if self.heap:
+            self.alarm.set(self.heap[0][0])
+
+    def times(self, name: str, tokens: int) -> list[int]:
+        """When each of the tokens is due, in ns after the beginning: the same for the same request id."""
+        config = self.config
+        rng = random.Random(f"{config['seed']}/{name.rpartition('-')[2]}")
+        low, high = 1.0 - config["spread"], 1.0 + config["spread"]
+        at = config["ttft_s"] * rng.uniform(low, high)
+        out = [int(at * _NS)]
+        for _ in range(tokens - 1):
+            at += config["gap_s"] * rng.uniform(low, high)
+            out.append(int(at * _NS))
+        return out
+
+
+class Peer(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, server: Timetabled) -> None:
+        self.server = server
+        self.transport: asyncio.Transport | None = None
+        self.parser = httptools.HttpRequestParser(self)
+        self.path, self.name, self.key = b"", "", ""
+        self.body: list[bytes] = []
+        self.received_ns = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.fd = transport.get_extra_info("socket").fileno()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+
+    def data_received(self, data: bytes) -> None:
+        self.received_ns = monotonic_ns()
+        self.parser.feed_data(data)
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self.path, self.name, self.key = b"", "", ""
+        self.body.clear()
+
+    def on_url(self, url: bytes) -> None:
+        self.path += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lower = name.lower()
+        if lower == b"x-request-id":
+            self.name = value.decode()
+        elif lower == b"authorization":
+            self.key = value.decode().removeprefix("Bearer ")
+
+    def on_body(self, data: bytes) -> None:
+        self.body.append(data)
+
+    def on_message_complete(self) -> None:
+        received_ns, server = self.received_ns, self.server
+        if server.config["api_key"] not in (None, self.key):
+            self.whole(401, {"error": {"message": "wrong API key"}})
+        elif self.path == b"/health":
+            self.whole(200, {"status": "ok"})
+        elif self.path == b"/v1/models":
+            self.whole(200, {"object": "list", "data": [{"id": "timetable", "object": "model"}]})
+        elif self.path == b"/timetable/log":
+            self.whole(200, server.log)
+        elif self.path in (b"/v1/completions", b"/v1/chat/completions"):
+            self.generate(json.loads(b"".join(self.body)), received_ns, chat=b"chat" in self.path)
+        else:
+            self.whole(404, {"error": {"message": "no such path"}})
+
+    # replies
+
+    def generate(self, request: dict[str, Any], received_ns: int, *, chat: bool) -> None:
+        server, name = self.server, self.name
+        text = request["messages"][0]["content"] if chat else request["prompt"]
+        prompt_tokens = len(text.split()) + (server.config["template_tokens"] if chat else 0)
+        tokens = int(request.get("max_tokens", 16))
+        last = name.rpartition("-")[2]
+        index = int(last) if last.isdigit() else None  # warm-up requests end in w0, w1, ...
+        if index is not None and index in server.closures:
+            server.close_for_a_while(server.closures[index])
+        if not request.get("stream"):
+            usage = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens}
+            self.whole(200, {"choices": [{"text": " tok" * tokens, "finish_reason": "length"}], "usage": usage})
+            return
+        stream = Stream(self, name, index, tokens, chat, server.times(name, tokens))
+        stream.prompt_tokens = prompt_tokens
+        server.log[name] = (received_ns, stream.log)
+        if stream.fault in ("http_500", "http_429"):
+            self.whole(int(stream.fault[-3:]), {"error": {"message": "injected"}})
+            return
+        server.submit(stream)
+
+    def whole(self, status: int, content: object) -> None:
+        body = json.dumps(content).encode()
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.raw((head + self.closing() + "\r\n").encode() + body)
+        if self.server.config["close"] and self.transport is not None:
+            self.transport.close()
+
+    def closing(self) -> str:
+        return "Connection: close\r\n" if self.server.config["close"] else ""
+
+    def write_token(self, stream: Stream) -> bool:
+        """Write the token that is due; False: the reply is over."""
+        if self.transport is None:
+            return False
+        k = stream.written
+        data = b""
+        if k == 0:
+            head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+            data = (head + self.closing() + "\r\n").encode()
+            data += _event({"choices": [{"delta": {"role": "assistant"}}]}) if stream.chat else b""
+        fault = stream.fault
+        if fault and k == stream.tokens // 2 and self.breaks(stream, data):
+            return False
+        if fault == "no_token":
+            self.raw(data + _finish(stream))
+            return False
+        if fault == "empty_chunks" and k == 0:
+            data += _empty(stream) * 2
+        stream.log.append(monotonic_ns())
+        stream.written += 1
+        over = stream.written == stream.tokens
+        self.raw(data + _token(stream) + (_finish(stream) if over else b""))
+        if over and (self.server.config["close"] or fault == "hang_up") and self.transport is not None:
+            self.transport.close()
+        return not over
+
+    def breaks(self, stream: Stream, data: bytes) -> bool:
+        """Break in the middle of a reply as the fault says; False: this fault does not."""
+        assert self.transport is not None
+        if stream.fault == "cut":
+            self.raw(data)
+            self.transport.abort()
+        elif stream.fault == "stalled":
+            self.raw(data)
+        elif stream.fault == "bad_json":
+            self.raw(data + _framed(b'data: {"choices": [{"tex\n\n') + _finish(stream))
+        elif stream.fault == "error_event":
+            self.raw(data + _event({"error": {"message": "injected", "code": 500}}) + b"0\r\n\r\n")
+        else:
+            return False
+        return True
+
+    def raw(self, data: bytes) -> None:
+        if self.transport is None:
+            return
+        try:
+            sent = os.write(self.fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.transport.abort()
+            return
+        if sent < len(data):
+            self.transport.write(data[sent:])
+
+
+def _framed(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def _event(content: object) -> bytes:
+    return _framed(b"data: " + json.dumps(content).encode() + b"\n\n")
+
+
+_TOKEN = _event({"choices": [{"index": 0, "text": " tok"}]})
+_CHAT_TOKEN = _event({"choices": [{"index": 0, "delta": {"content": " tok"}}]})
+
+
+def _token(stream: Stream) -> bytes:
+    return _CHAT_TOKEN if stream.chat else _TOKEN
+
+
+def _empty(stream: Stream) -> bytes:
+    return _event({"choices": [{"delta": {"content": ""}} if stream.chat else {"text": ""}]})
+
+
+def _finish(stream: Stream) -> bytes:
+    last: dict[str, Any] = {"choices": [{"index": 0, "text": "", "finish_reason": "length"}]}
+    if stream.chat:
+        last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
+    if stream.fault != "no_usage":
+        last["usage"] = {"prompt_tokens": stream.prompt_tokens, "completion_tokens": stream.tokens}
+    return _event(last) + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+async def _serve(config: dict[str, Any], address: Path) -> None:
+    server = Timetabled(config)
+    await server.start()
+    partial = address.with_suffix(".partial")
+    partial.write_text(f"http://127.0.0.1:{server.port}")
+    partial.rename(address)
+    gc.collect()
+    gc.freeze()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])))
