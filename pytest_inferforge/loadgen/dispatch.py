@@ -161,7 +161,7 @@ def _timerfd_settime(fd: int, when_ns: int) -> None:
 
 
 def _libc() -> ctypes.CDLL:
-    global _LIBC  # noqa: PLW0603 (opened once)
+    global _LIBC
     if _LIBC is None:
         _LIBC = ctypes.CDLL(None, use_errno=True)
     return _LIBC

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-
 OK, FAILED, CANCELLED = 0, 1, 2  # Row.status; the same numbers as in a RequestTable
 
 

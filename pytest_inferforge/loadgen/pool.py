@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from pytest_inferforge.loadgen.wire import Connection
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from pytest_inferforge.loadgen.wire import Exchange
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -112,8 +114,8 @@ class Pool:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def _start(self, coroutine: object) -> None:
-        task = asyncio.ensure_future(coroutine)  # type: ignore[arg-type]
+    def _start(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -7,10 +7,12 @@ completions and chat completions; engines' own additions as their sources show t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Piece = tuple[int, bytes]  # when it arrived (ns), what arrived
 
@@ -97,7 +99,11 @@ def events(pieces: Iterable[Piece]) -> Iterator[tuple[int, bytes, bytes]]:
     for when, piece in pieces:
         rest += piece
         ends_in_cr = rest.endswith(b"\r")
-        lines = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n") if b"\r" in rest else rest.split(b"\n")
+        lines = (
+            rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+            if b"\r" in rest
+            else rest.split(b"\n")
+        )
         if ends_in_cr:  # the LF may still come
             lines = [*lines[:-2], lines[-2] + b"\r"]
         rest = lines.pop()
@@ -172,10 +178,7 @@ def _payload(choice: _Choice) -> tuple[bool, bool]:
     delta = choice.delta or choice.message
     if delta is None:
         return bool(choice.text), False
-    tools = any(
-        call.function is not None and call.function.arguments
-        for call in delta.tool_calls or ()
-    )
+    tools = any(call.function is not None and call.function.arguments for call in delta.tool_calls or ())
     return bool(delta.content or choice.text), bool(delta.reasoning_content or delta.reasoning or tools)
 
 

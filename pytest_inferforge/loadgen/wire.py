@@ -1,7 +1,7 @@
 """The timed path: one HTTP/1.1 connection that stamps bytes when they arrive and does nothing else then.
 
-A segment is stamped with the monotonic clock on entry and kept as it is. HTTP framing is read when a
-segment can be the last one; events and JSON are read after the request's end (`pytest_inferforge.loadgen.sse`).
+A segment is stamped with the monotonic clock on entry and kept as it is. HTTP framing is read when
+a segment can be the last one; events and JSON are read after the request's end (`loadgen.sse`).
 The request is written straight to the socket, so that `send_ns` is the moment before the system call.
 """
 

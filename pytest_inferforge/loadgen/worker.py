@@ -11,6 +11,7 @@ key comes in the environment variable INFERFORGE_WORKER_KEY.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import ssl
@@ -328,7 +329,9 @@ def _read(exchange: Exchange) -> tuple[sse.Reply, str | None, str | None]:
     body = b"".join(data for _, data in exchange.pieces)
     if exchange.status != 200:
         return sse.Reply(), f"http_{exchange.status}", body[:200].decode("utf-8", "backslashreplace")
-    reply = sse.read_stream(exchange.pieces) if exchange.streamed else sse.read_whole(exchange.stamps[-1], body)
+    reply = (
+        sse.read_stream(exchange.pieces) if exchange.streamed else sse.read_whole(exchange.stamps[-1], body)
+    )
     return reply, reply.fault, reply.detail
 
 
@@ -339,10 +342,8 @@ def write_frame(file: BinaryIO, kind: bytes, content: Row | Finish) -> None:
 
 
 def _print_progress(progress: Progress) -> None:
-    try:
+    with contextlib.suppress(OSError):  # nobody reads: progress is for eyes only
         os.write(1, msgspec.json.encode(progress) + b"\n")
-    except OSError:
-        pass  # nobody reads: progress is for eyes only
 
 
 def main(plan_path: str, rows_path: str) -> None:

@@ -1,1 +1,1 @@
-"""For those who test suites, servers and this package: servers with known times, and a way to drive pytest."""
+"""For those who test suites, servers and this package: a server with known times, a way to drive pytest."""

@@ -96,7 +96,13 @@ class TimetableServer:
         folder = Path(self._folder.name)
         config, address, log = folder / "config.json", folder / "address", folder / "log"
         config.write_text(json.dumps(asdict(self.timetable)))
-        argv = [sys.executable, "-m", "pytest_inferforge.testing.timetable_process", str(config), str(address)]
+        argv = [
+            sys.executable,
+            "-m",
+            "pytest_inferforge.testing.timetable_process",
+            str(config),
+            str(address),
+        ]
         self._process = processes.start(argv, env=dict(os.environ), log_path=log, grace_s=1.0)
         give_up = time.monotonic() + self._boot_timeout_s
         while not address.exists():

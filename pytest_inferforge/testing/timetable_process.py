@@ -1,4 +1,8 @@
-"""The process of a timetable server: `python -m pytest_inferforge.testing.timetable_process CONFIG ADDRESS`."""
+"""The process of a timetable server: `python -m pytest_inferforge.testing.timetable_process CONFIG ADDRESS`.
+
+Its times are the truth that a client is checked against, so tokens are written by the same exact alarm that
+the client sends by, straight to the socket, and stamped right before.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,9 @@ _NS = 1_000_000_000
 class Stream:
     """One reply being written by the timetable."""
 
-    def __init__(self, peer: Peer, name: str, index: int | None, tokens: int, chat: bool, times: list[int]) -> None:
+    def __init__(
+        self, peer: Peer, name: str, index: int | None, tokens: int, chat: bool, times: list[int]
+    ) -> None:
         self.peer = peer
         self.name = name
         self.tokens = tokens
@@ -110,7 +116,7 @@ class Timetabled:
     def times(self, name: str, tokens: int) -> list[int]:
         """When each of the tokens is due, in ns after the beginning: the same for the same request id."""
         config = self.config
-        rng = random.Random(f"{config['seed']}/{name.rpartition('-')[2]}")
+        rng = random.Random(f"{config['seed']}/{name.rpartition('-')[2]}")  # noqa: S311 (no secret)
         low, high = 1.0 - config["spread"], 1.0 + config["spread"]
         at = config["ttft_s"] * rng.uniform(low, high)
         out = [int(at * _NS)]
@@ -135,7 +141,7 @@ class Peer(asyncio.Protocol):
         self.transport = transport
         self.fd = transport.get_extra_info("socket").fileno()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio calls it)
         self.transport = None
 
     def data_received(self, data: bytes) -> None:
@@ -189,7 +195,9 @@ class Peer(asyncio.Protocol):
             server.close_for_a_while(server.closures[index])
         if not request.get("stream"):
             usage = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens}
-            self.whole(200, {"choices": [{"text": " tok" * tokens, "finish_reason": "length"}], "usage": usage})
+            self.whole(
+                200, {"choices": [{"text": " tok" * tokens, "finish_reason": "length"}], "usage": usage}
+            )
             return
         stream = Stream(self, name, index, tokens, chat, server.times(name, tokens))
         stream.prompt_tokens = prompt_tokens

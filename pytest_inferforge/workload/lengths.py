@@ -112,7 +112,11 @@ def _parse_lognormal(words: dict[str, str], text: str, name: str) -> Lognormal:
     unknown = set(words) - {"median", "sigma", "max", "min"}
     missing = {"median", "sigma"} - set(words)
     if unknown or missing:
-        fault = f"does not know {', '.join(sorted(unknown))}" if unknown else f"lacks {', '.join(sorted(missing))}"
+        fault = (
+            f"does not know {', '.join(sorted(unknown))}"
+            if unknown
+            else f"lacks {', '.join(sorted(missing))}"
+        )
         raise UsageError(f"{name}: lognormal {fault}", seen=repr(text), do=f"write {_FORMS}")
     try:
         return Lognormal(

@@ -81,8 +81,8 @@ class PromptMaker:
         if self.salt is not None:
             digest = hashlib.blake2b(f"{self.salt}/{index}".encode(), digest_size=16).digest()
             salted = min(n, SALT_WORDS)
-            for k in range(salted):
-                chosen.append(self.words[int.from_bytes(digest[2 * k : 2 * k + 2]) % len(self.words)])
+            numbers = (int.from_bytes(digest[2 * k : 2 * k + 2]) for k in range(salted))
+            chosen.extend(self.words[number % len(self.words)] for number in numbers)
             start = int.from_bytes(digest[-4:]) % len(self.ring)
             n -= salted
         while n > 0:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_inferforge.workload import lengths as _lengths
 from pytest_inferforge.workload.arrivals import Closed, Constant, Poisson
-from pytest_inferforge.workload.spec import Workload
+
+if TYPE_CHECKING:
+    from pytest_inferforge.workload.spec import Workload
 
 CLOSED_POOL = 4096  # lengths drawn for a closed loop that ends by time; then they repeat
 _STREAMS = {"arrivals": 0, "prompt": 1, "output": 2, "warmup": 3}
@@ -94,7 +97,5 @@ def _concurrency(workload: Workload) -> int:
 
 
 def _hash(workload: Workload, due: list[float], prompt: list[int], output: list[int]) -> str:
-    content = json.dumps(
-        [workload.identity(), [round(t * 1e9) for t in due], prompt, output], sort_keys=True
-    )
+    content = json.dumps([workload.identity(), [round(t * 1e9) for t in due], prompt, output], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

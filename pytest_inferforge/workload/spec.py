@@ -67,9 +67,7 @@ class Workload:
     def describe(self) -> str:
         """One line for a person: `poisson 8 req/s, 1000 requests, 256 -> 128 tokens, chat`."""
         amount = f"{self.requests} requests" if self.requests else units.format_value(self.duration_s, "s")
-        return (
-            f"{self.arrivals}, {amount}, {self.prompt_tokens} -> {self.output_tokens} tokens, {self.api}"
-        )
+        return f"{self.arrivals}, {amount}, {self.prompt_tokens} -> {self.output_tokens} tokens, {self.api}"
 
     def identity(self) -> dict[str, object]:
         """Plain values that make two workloads equal; what only bounds a hang is not among them."""
