@@ -1,0 +1,214 @@
+"""A running server, as tests and the load see it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import httpx
+
+from pytest_inferforge.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_inferforge.engines.protocol import Engine
+    from pytest_inferforge.processes import Process, StopReport
+    from pytest_inferforge.servers.ports import PortLease
+    from pytest_inferforge.servers.spec import ServerSpec
+
+_ANSWER_S = 10.0  # for requests beside the load; a test's own client may be given another timeout
+
+
+class Server:
+    """Made by `supervisor.boot`.
+
+    `url` has no `/v1`; `model` is the id for requests; `log`, `pid` and `ready_s` (from the start of the
+    process to its first good answer) are None for a server that was not started here. `number` counts the
+    boots of a session from 1. `facts` are for the fingerprint. `dialect_name` is a key of
+    `dialects.DIALECTS`.
+    """
+
+    def __init__(
+        self,
+        spec: ServerSpec,
+        engine: Engine,
+        *,
+        url: str,
+        number: int,
+        clock: Callable[[], float],
+        process: Process | None = None,
+        lease: PortLease | None = None,
+        log: Path | None = None,
+    ) -> None:
+        self.spec = spec
+        self.url = url
+        self.number = number
+        self.log = log
+        self.model = ""
+        self.ready_s: float | None = None
+        self.version: str | None = None
+        self.dialect_name = ""
+        self.facts: dict[str, str] = {}
+        self._engine = engine
+        self._process = process
+        self._lease = lease
+        self._clock = clock
+        self._began_s = clock()
+        self._stopped = False
+
+    def __repr__(self) -> str:
+        return f"Server({self.spec.describe()!r}, url={self.url!r}, boot={self.number}, pid={self.pid})"
+
+    @property
+    def engine(self) -> str:
+        """The engine's name."""
+        return self.spec.engine
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process; what it starts itself is below that."""
+        return self._process.pid if self._process else None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """All its processes; empty for a server that was not started here."""
+        return self._process.descendants() if self._process else ()
+
+    @property
+    def api_key(self) -> str | None:
+        """Read from the environment when it is asked for, and kept nowhere."""
+        name = self.spec.api_key_env
+        return (os.environ.get(name) or None) if name else None
+
+    def client(self, *, timeout_s: float = _ANSWER_S) -> httpx.Client:
+        """A client with the base URL and the key; proxies of the environment are not used. Close it."""
+        return httpx.Client(
+            base_url=self.url,
+            headers=self._headers(),
+            timeout=timeout_s,
+            trust_env=False,
+            follow_redirects=True,
+        )
+
+    def async_client(self, *, timeout_s: float = _ANSWER_S) -> httpx.AsyncClient:
+        """The same for asyncio."""
+        return httpx.AsyncClient(
+            base_url=self.url,
+            headers=self._headers(),
+            timeout=timeout_s,
+            trust_env=False,
+            follow_redirects=True,
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """One scrape: samples by name, labelled ones as `name{a="b"}` with the labels sorted.
+
+        Some engines reset gauges at each scrape: two scrapers of one server disturb each other.
+
+        Raises:
+            EngineError: the server publishes none.
+        """
+        path = self._engine.METRICS_PATH
+        if path is None:
+            raise EngineError(f"{self.engine} publishes no metrics", do="measure without them")
+        try:
+            with self.client() as client:
+                answer = client.get(path)
+        except httpx.HTTPError as error:
+            raise EngineError(
+                f"{self.engine} does not answer", seen=f"GET {path} -> {error}", do=self.exit_report()
+            ) from error
+        if not answer.is_success:
+            raise EngineError(
+                f"{self.engine} publishes no metrics here",
+                seen=f"GET {path} -> {answer.status_code}",
+                do="switch them on at the server, or measure without them",
+            )
+        return parse_metrics(answer.text)
+
+    def alive(self) -> bool:
+        """Does its process run? For a server that was not started here: does it answer?"""
+        if self._stopped:
+            return False
+        if self._process is not None:
+            return self._process.poll() is None
+        try:
+            with self.client() as client:
+                return self._engine.ready(client) is None
+        except (httpx.HTTPError, EngineError):
+            return False
+
+    def exit_report(self) -> str:
+        """How it ended, in words: `llama.cpp was killed by SIGKILL 12.3 s after its start`."""
+        if self._process is None:
+            return f"{self.engine} {self.url} was not started here"
+        code = self._process.poll()
+        if code is None:
+            return f"{self.engine} runs (process {self.pid})"
+        since_s = self._clock() - self._began_s
+        return f"{self.engine} {exit_words(code)}, seen {since_s:.1f} s after its start"
+
+    def reset_cache(self) -> bool:
+        """Forget all cached prefixes; False where the engine cannot, or does not answer."""
+        try:
+            with self.client() as client:
+                return self._engine.reset_cache(client)
+        except httpx.HTTPError:
+            return False
+
+    def stop(self) -> StopReport | None:
+        """End it with everything it started, and give its port back; may be called again.
+
+        None for a server that was not started here, which goes on.
+
+        Raises:
+            EngineError: a process of it survived SIGKILL; it may still hold memory and the port.
+        """
+        self._stopped = True
+        report = self._process.stop() if self._process else None
+        if self._lease is not None:
+            self._lease.release()
+        if report is not None and report.left:
+            raise EngineError(
+                f"{self.engine} could not be ended",
+                seen=f"processes {', '.join(map(str, report.left))} survived SIGKILL",
+                do="look at them with ps; a driver may hold them in the kernel",
+                log_path=str(self.log),
+            )
+        return report
+
+    def _headers(self) -> dict[str, str]:
+        key = self.api_key
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def exit_words(code: int) -> str:
+    """
+    >>> exit_words(1), exit_words(-9)
+    ('ended with exit code 1', 'was killed by SIGKILL')
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def parse_metrics(text: str) -> dict[str, float]:
+    """Samples of a Prometheus text exposition, as `Server.metrics` returns them.
+
+    >>> parse_metrics('a_total 3\\nb{le="1",job="x"} 0.5\\n')
+    {'a_total': 3.0, 'b{job="x",le="1"}': 0.5}
+    """
+    from prometheus_client.parser import text_string_to_metric_families
+
+    samples: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            samples[f"{sample.name}{{{labels}}}" if labels else sample.name] = float(sample.value)
+    return samples
