@@ -46,7 +46,6 @@ class LoadOptions:
     # a run in which the client was later than this is not judged
     lag_limit_s: float = 0.002
     lag_limit_share: float = 0.05  # of the tightest limit, or of the median TTFT when there is none
-    achieved_rate_min: float = 0.95  # of the asked rate, over the send times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,9 @@ measured phase, on the monotonic clock); `None` means "not measured", never 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 (the codec reads these annotations at run time)
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class RequestStatus(StrEnum):

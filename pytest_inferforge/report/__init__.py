@@ -1,0 +1,1 @@
+"""Printing what was measured and judged. Nothing here decides anything."""

@@ -1,0 +1,106 @@
+"""Stored records as JSON and back: strict, so that a file that is not ours never becomes evidence."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_inferforge.errors import BaselineError
+from pytest_inferforge.records import RequestRecord, SessionResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEMA = 1
+_NEVER = "inf"  # JSON has no infinity: a quantile that failed requests reach
+_ROWS = msgspec.json.Decoder(RequestRecord)
+
+
+def encode_session(session: SessionResult) -> bytes:
+    """Indented JSON with sorted keys and shortest floats: the same session gives the same bytes.
+
+    Raises:
+        ValueError: a metric is NaN: not measured is an absent metric.
+    """
+    content = msgspec.to_builtins(session)
+    for where, metrics in _metrics(content):
+        for metric_id, value in metrics.items():
+            if math.isnan(value):
+                raise ValueError(f"{where}.{metric_id} is NaN")
+            metrics[metric_id] = _NEVER if value == math.inf else value
+    return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=1) + b"\n"
+
+
+def decode_session(data: bytes, *, where: str) -> SessionResult:
+    """Read what `encode_session` wrote; `where` names the file in errors.
+
+    Raises:
+        BaselineError: not JSON, another schema, or an unknown, missing or mistyped field, with its place.
+    """
+    try:
+        content = msgspec.json.decode(data)
+        if not isinstance(content, dict) or "schema" not in content:
+            raise _broken(where, "not a stored session: it has no schema")
+        if content["schema"] != SCHEMA:
+            raise BaselineError(
+                f"{where} has another schema",
+                seen=f"schema {content['schema']!r}, this version reads {SCHEMA}",
+                do="use the version that wrote it, or move the file out of the baseline",
+            )
+        for _, metrics in _metrics(content):
+            metrics.update({k: math.inf for k, v in metrics.items() if v == _NEVER})
+        session = msgspec.convert(content, SessionResult)
+        datetime.fromisoformat(session.started_at)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise _broken(where, str(error)) from error
+    if found := _unlike(content, msgspec.to_builtins(session), "$"):
+        raise _broken(where, found)
+    return session
+
+
+def encode_row(record: RequestRecord) -> bytes:
+    """One request as one line of JSON, without the line's end."""
+    return msgspec.json.encode(record)
+
+
+def decode_row(line: bytes, *, where: str) -> RequestRecord:
+    """Read what `encode_row` wrote.
+
+    Raises:
+        BaselineError: not a request.
+    """
+    try:
+        return _ROWS.decode(line)
+    except msgspec.DecodeError as error:
+        raise _broken(where, str(error)) from error
+
+
+def _metrics(content: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The metrics of every boot in a session as plain JSON, where they are what they should be."""
+    tests = content.get("tests")
+    for i, test in enumerate(tests if isinstance(tests, list | tuple) else ()):
+        boots = test.get("boots") if isinstance(test, dict) else None
+        for k, boot in enumerate(boots if isinstance(boots, list | tuple) else ()):
+            if isinstance(boot, dict) and isinstance(boot.get("metrics"), dict):
+                yield f"$.tests[{i}].boots[{k}].metrics", boot["metrics"]
+
+
+def _unlike(raw: object, known: object, path: str) -> str | None:
+    """The first field that only one side has. msgspec ignores what a dataclass does not know."""
+    if isinstance(raw, dict) and isinstance(known, dict):
+        for key in sorted(raw.keys() ^ known.keys()):
+            return f"{'unknown' if key in raw else 'missing'} field - at `{path}.{key}`"
+        pairs = [(raw[key], known[key], f"{path}.{key}") for key in raw]
+    elif isinstance(raw, list | tuple) and isinstance(known, list | tuple):
+        pairs = [(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(raw, known, strict=True))]
+    else:
+        return None
+    return next((found for a, b, at in pairs if (found := _unlike(a, b, at))), None)
+
+
+def _broken(where: str, seen: str) -> BaselineError:
+    do = "restore it from version control, or move it out of the baseline; it was left as it is"
+    return BaselineError(f"{where} is broken, or not ours", seen=seen, do=do)

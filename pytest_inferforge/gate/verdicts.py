@@ -1,0 +1,147 @@
+"""The verdict of one comparison, and the sentence that explains it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_inferforge import metrics
+from pytest_inferforge.gate.evidence import boot_sd
+from pytest_inferforge.records import ComparisonVerdict
+from pytest_inferforge.stats import power
+from pytest_inferforge.units import format_value
+
+if TYPE_CHECKING:
+    from pytest_inferforge.gate.evidence import SessionValue
+    from pytest_inferforge.gate.scale import Scale
+    from pytest_inferforge.options import JudgeOptions
+    from pytest_inferforge.records import Comparison
+    from pytest_inferforge.stats.compare import Difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """A comparison whose evidence was weighed, before the family is known."""
+
+    draft: Comparison
+    scale: Scale
+    base: float  # the reference on the scale
+    difference: Difference
+    stored: tuple[SessionValue, ...]
+    young: bool  # the stored sessions lie close together: the larger variance floor holds
+
+
+def decide(weighed: Weighed, p_adjusted: float, family: int, options: JudgeOptions) -> Comparison:
+    """Regressed: worse by the margin, after Holm. Not regressed: shown to be less than the margin worse.
+
+    In this order: regressed, improved, not_regressed, inconclusive. The bounds are one-sided at alpha each.
+    """
+    scale, base, d = weighed.scale, weighed.base, weighed.difference
+    margin = weighed.draft.margin or 0.0
+    too_much = scale.worse_shift(base, margin)
+    if p_adjusted <= options.alpha and d.diff >= too_much:
+        verdict = ComparisonVerdict.REGRESSED
+    elif d.upper < 0.0 and d.diff <= -scale.better_shift(base, margin):
+        verdict = ComparisonVerdict.IMPROVED
+    elif d.upper < too_much:
+        verdict = ComparisonVerdict.NOT_REGRESSED
+    else:
+        verdict = ComparisonVerdict.INCONCLUSIVE
+    bounds = sorted(r for r in (scale.ratio(base, d.lower), scale.ratio(base, d.upper)) if r is not None)
+    n = weighed.draft.n_reference
+    result = replace(
+        weighed.draft,
+        verdict=verdict,
+        lower=bounds[0] if bounds else None,
+        upper=bounds[-1] if bounds else None,
+        p=d.p_worse,
+        p_adjusted=p_adjusted,
+        mde_ratio=detectable_ratio(scale, base, d.sd, n, margin, family, options),
+    )
+    return replace(result, reason=_reason(weighed, result, family, options))
+
+
+def detectable_ratio(
+    scale: Scale, base: float, sd: float, n: int, margin: float, family: int, options: JudgeOptions
+) -> float | None:
+    """The smallest worsening, as a ratio > 1, that would be red; None: a share has no such ratio."""
+    shift = power.detectable_shift(
+        sd, n, 1, options.alpha / max(1, family), options.power, scale.worse_shift(base, margin)
+    )
+    ratio = scale.ratio(base, shift) if math.isfinite(shift) else None
+    if not ratio:
+        return None
+    return max(ratio, 1.0 / ratio)
+
+
+# -- the sentence ----------------------------------------------------------------------------------------
+
+
+def _reason(weighed: Weighed, result: Comparison, family: int, options: JudgeOptions) -> str:
+    scale, base, d = weighed.scale, weighed.base, weighed.difference
+    margin = scale.describe_margin(result.margin or 0.0)
+    change = scale.describe(base, d.diff)
+    p = f"p {d.p_worse:.2g}"
+    if family > 1:
+        p += f", {result.p_adjusted:.2g} over {family} comparisons"
+    if result.verdict is ComparisonVerdict.REGRESSED:
+        said = f"{change}, the margin is {margin}; {p}"
+    elif result.verdict is ComparisonVerdict.IMPROVED:
+        said = f"{change}; accept it into the baseline if it is meant to stay"
+    elif result.verdict is ComparisonVerdict.NOT_REGRESSED:
+        most = scale.describe(base, d.upper)
+        said = (
+            f"{change}, inside the margin of {margin}" if d.lower > 0.0 else f"{change}, at the most {most}"
+        )
+    else:
+        span = f"{scale.describe(base, d.lower)} to {scale.describe(base, d.upper)}"
+        said = f"cannot tell: {span}, the margin is {margin}; {p}; {_price(weighed, result, family, options)}"
+    notes = [_seen(weighed, result)]
+    if weighed.young:
+        floor = format_value(options.young_sd_floor, "ratio")
+        notes.append(f"the stored sessions span less than {options.young_days:g} days: {floor} noise assumed")
+    return "; ".join((said, *notes))
+
+
+def _seen(weighed: Weighed, result: Comparison) -> str:
+    unit = metrics.metric(result.metric).quantity.unit
+    now, then = format_value(result.value, unit), format_value(result.reference_value, unit)
+    longest = max(len(v.boots) for v in weighed.stored)
+    boots = f"{result.n_current_boots} boot" + ("s" if result.n_current_boots > 1 else "")
+    stored = "" if longest == result.n_current_boots else f" of up to {longest}"
+    return f"{now} on {boots} against {then} in {result.n_reference} sessions{stored}"
+
+
+def _price(weighed: Weighed, result: Comparison, family: int, options: JudgeOptions) -> str:
+    """What would have been seen, and what it takes to see the margin."""
+    scale, sd, n = weighed.scale, weighed.difference.sd, result.n_reference
+    alpha, wanted = options.alpha / family, scale.worse_shift(weighed.base, result.margin or 0.0)
+    margin = scale.describe_margin(result.margin or 0.0)
+    seen = (
+        f"a worsening by {format_value(result.mde_ratio - 1.0, 'ratio')} would be seen"
+        if result.mde_ratio
+        else ""
+    )
+    sessions = power.more_sessions(sd, n, 1, alpha, options.power, wanted)
+    if sessions == 0:
+        return f"{seen}; a slowdown near {margin} falls on either side of it"
+    ways = [f"{sessions} more stored sessions"] if sessions else []
+    if (boots := _boots(weighed, n, alpha, options.power, wanted)) is not None:
+        ways.append(f"{boots} boots in every session")
+    if ways:
+        price = f"{' or '.join(ways)} would show {margin}"
+    else:
+        price = f"no number of sessions up to {power.MOST} would show {margin}: sessions differ too much"
+    return "; ".join(part for part in (seen, price) if part)
+
+
+def _boots(weighed: Weighed, n: int, alpha: float, wanted_power: float, shift: float) -> int | None:
+    """How many boots a session would do, where stored sessions show how boots differ; else None."""
+    inside = boot_sd(weighed.stored)
+    if inside is None:
+        return None
+    boots = sum(len(v.boots) for v in weighed.stored) / len(weighed.stored)
+    between = math.sqrt(max(0.0, weighed.difference.sd**2 - inside**2 / boots))
+    needed = power.boots_a_session(between, inside, n, 1, alpha, wanted_power, shift)
+    return needed if needed is not None and needed > boots else None

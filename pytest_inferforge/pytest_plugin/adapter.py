@@ -1,0 +1,286 @@
+"""Between pytest and the session: items in, fixtures' values and reports out. Computes nothing itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+import pytest_inferforge
+from pytest_inferforge import policy
+from pytest_inferforge.errors import InferforgeError, UsageError
+from pytest_inferforge.policy import Consequence
+from pytest_inferforge.pytest_plugin import FIXTURES, OUR_MARKERS, settings, summary
+from pytest_inferforge.pytest_plugin.declared import Declared, Mark, declare
+from pytest_inferforge.pytest_plugin.items import RegressionItem
+from pytest_inferforge.pytest_plugin.progress import ProgressLine
+from pytest_inferforge.pytest_plugin.session import InferSession
+from pytest_inferforge.report import document, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_inferforge.run import Run
+    from pytest_inferforge.servers.server import Server
+
+T = TypeVar("T")
+_EXITS = {
+    0: "all tests passed",
+    1: "tests failed",
+    2: "interrupted",
+    3: "internal error",
+    4: "usage error",
+    5: "no tests were selected",
+}
+DECLARED = pytest.StashKey[Declared]()
+RUNS = pytest.StashKey["list[Run]"]()
+
+
+class InferforgeWarning(pytest.PytestWarning):
+    """A verdict that leaves a test green, and should be known."""
+
+
+class Adapter:
+    """One pytest run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        option = vars(config.option)
+        try:
+            self.settings = settings.read(
+                option, config.rootpath, config.invocation_params.dir, settings.environment()
+            )
+        except InferforgeError as error:
+            raise pytest.UsageError(str(error)) from error
+        self.session = InferSession(
+            self.settings,
+            now=lambda: dt.datetime.now(dt.UTC),
+            version=pytest_inferforge.__version__,
+            root=config.rootpath,
+        )
+        self._deselected: set[str] = set()
+        self._bodies_run: set[str] = set()
+        self._saved: list[str] = []
+        self._progress = ProgressLine(config)
+        self.session.on_progress = self._progress.show
+
+    # -- collection ---------------------------------------------------------------------------------
+
+    def select(self, items: list[pytest.Item]) -> None:
+        """Declare the selected tests and order them; whatever can be known to be wrong is said now."""
+        faults: list[str] = []
+        for item in items:
+            if isinstance(item, RegressionItem):
+                continue
+            self._declare(item, faults)
+        for item in items:
+            if isinstance(item, RegressionItem):
+                self._declare(item.original, faults)
+                if DECLARED in item.original.stash:
+                    item.stash[DECLARED] = item.original.stash[DECLARED]
+        if faults:
+            raise pytest.UsageError("\n".join(faults))
+        declared = {
+            item.stash[DECLARED].key: item.stash[DECLARED] for item in items if DECLARED in item.stash
+        }
+        try:
+            self.session.open(list(declared.values()), deselected=len(self._deselected))
+        except InferforgeError as error:
+            raise pytest.UsageError(str(error)) from error
+        items[:] = _ordered(items)
+
+    def deselect(self, items: Sequence[pytest.Item]) -> None:
+        self._deselected |= {item.nodeid for item in items if not isinstance(item, RegressionItem)}
+
+    def _declare(self, item: pytest.Item, faults: list[str]) -> None:
+        if DECLARED in item.stash:
+            return
+        used = FIXTURES & set(getattr(item, "fixturenames", ()))
+        own = {id(mark) for mark in item.own_markers}
+        marks = [
+            Mark(name=mark.name, args=mark.args, kwargs=mark.kwargs, own=id(mark) in own)
+            for mark in item.iter_markers()
+            if mark.name in OUR_MARKERS
+        ]
+        if not used and not marks:
+            return
+        try:
+            found = declare(item.nodeid, marks, used, self.settings)
+        except InferforgeError as error:
+            faults.append(f"{item.nodeid}: {error}")
+            return
+        if used:
+            item.stash[DECLARED] = found
+
+    def collection_lines(self) -> list[str]:
+        """What will be run, and what the gate will be able to see."""
+        return summary.collection_lines(self.session)
+
+    # -- what fixtures give ---------------------------------------------------------------------------
+
+    def server(self, item: pytest.Item) -> Server:
+        return self._clean(lambda: self.session.server(self._of(item).server))
+
+    def restart(self, item: pytest.Item) -> Server:
+        self.session.server(self._of(item).server)
+        return self.session.pool.restart()
+
+    def run(self, item: pytest.Item) -> Run:
+        run = self._clean(lambda: self.session.run(self._of(item)))
+        item.stash.setdefault(RUNS, []).append(run)
+        return run
+
+    def load(
+        self, item: pytest.Item, arguments: Mapping[str, object], name: str | None, *, quiet: bool = False
+    ) -> Run:
+        if quiet or threading.current_thread() is not threading.main_thread():
+            self.session.on_progress = None
+        try:
+            run = self.session.load(self._of(item), arguments, name)
+        finally:
+            self._progress.clear()
+            self.session.on_progress = self._progress.show
+        item.stash.setdefault(RUNS, []).append(run)
+        return run
+
+    def _of(self, item: pytest.Item) -> Declared:
+        if hasattr(self.config, "workerinput"):
+            raise UsageError(
+                "load tests do not run under pytest-xdist",
+                seen="-n with more than 0 workers",
+                do="run them with -n 0: tests that measure must not run beside each other",
+            )
+        return item.stash[DECLARED]
+
+    def _clean(self, work: Callable[[], T]) -> T:
+        """Errors of ours are told without a traceback through our own code."""
+        try:
+            return work()
+        except InferforgeError as error:
+            self.session.errors.append(str(error))
+            _fail(str(error))
+        finally:
+            self._progress.clear()
+
+    # -- verdicts -------------------------------------------------------------------------------------
+
+    def before(self, item: pytest.Item) -> None:
+        """A regression item run alone: execute its test first when only its body can measure."""
+        self._bodies_run.add(item.nodeid)
+        if not isinstance(item, RegressionItem) or DECLARED not in item.stash:
+            return
+        original = item.original
+        if "infer_load" in original.fixturenames and original.nodeid not in self._bodies_run:
+            self._bodies_run.add(original.nodeid)
+            runtestprotocol(original, log=False, nextitem=item)
+
+    def judge(self, item: pytest.Item, *, body_failed: bool) -> None:
+        """Fail or warn by the SLOs of what this test measured."""
+        runs = item.stash.get(RUNS, [])
+        for run in runs:
+            _properties(item, text.run_properties(run))
+        red, doubtful = [], []
+        for run in runs:
+            for result in run.slos:
+                consequence = policy.of_slo(result, self.settings.policy)
+                if consequence is Consequence.FAIL:
+                    red.append((run, result))
+                elif consequence is Consequence.WARN:
+                    doubtful.append((run, result))
+        for _, result in doubtful:
+            item.warn(InferforgeWarning(text.slo_sentence(result)))
+        if not red:
+            return
+        message = text.slo_failure(red)
+        if body_failed:
+            item.add_report_section("call", "inferforge", message)
+        else:
+            _fail(message)
+
+    def compare(self, item: RegressionItem) -> None:
+        """Run by a regression item: measure what is missing, judge the whole family, speak for one test."""
+        declared = item.stash[DECLARED]
+        self._clean(lambda: self._measure_missing(declared))
+        found = self._clean(lambda: self.session.comparisons_of(declared))
+        if not found:
+            pytest.skip("nothing of this test is gated: it has no run of its own and no infer_load(name=...)")
+        _properties(item, text.comparison_properties(found))
+        consequences = [policy.of_comparison(c, self.settings.policy) for c in found]
+        message = text.comparison_failure(item.nodeid, found, self.session.changed)
+        if not any(c.verdict.judged for c in found):
+            recording = self.settings.record_missing
+            consequences = [policy.of_unjudged(self.settings.policy, recording=recording)]
+        if Consequence.FAIL in consequences:
+            _fail(message)
+        for comparison, consequence in zip(found, consequences, strict=False):
+            if consequence is Consequence.WARN:
+                item.warn(InferforgeWarning(text.comparison_sentence(comparison)))
+
+    def _measure_missing(self, declared: Declared) -> None:
+        if declared.workload is not None:
+            self.session.run(declared)
+        if self.session.comparisons is None:
+            for other in self.session.declared.values():
+                if other.workload is not None and other.key not in self.session.runs:
+                    self._try(other)
+
+    def _try(self, declared: Declared) -> None:
+        try:
+            self.session.run(declared)
+        except InferforgeError as error:
+            self.session.errors.append(str(error))  # its own item says it
+
+    def reported(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        if report.failed and DECLARED in item.stash:
+            self.session.failed_items.add(item.nodeid)
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    def finish(self, exitstatus: int) -> None:
+        """Stop the server, save what is to be saved, write the JSON."""
+        self._progress.clear()
+        self.session.close()
+        try:
+            self._saved = self.session.save()
+        except InferforgeError as error:
+            self._saved = [str(error)]
+            self.session.errors.append(str(error))
+            raise pytest.UsageError(str(error)) from error
+        if self.settings.json_path is not None:
+            document.write(self.settings.json_path, summary.content(self.session, _EXITS.get(exitstatus, "")))
+
+    def summarize(self, terminal: Any) -> None:
+        if not self.session.declared:
+            return
+        terminal.section("inferforge", sep="=")
+        for line in summary.summary(self.session, self._saved):
+            terminal.write_line(line.text, **line.markup)
+
+    def close(self) -> None:
+        self.session.close()
+
+
+def _ordered(items: list[pytest.Item]) -> list[pytest.Item]:
+    """As few boots as possible: equal servers together, where the first stood. Comparisons last."""
+    first: dict[object, int] = {}
+    ranks: list[tuple[int, int, pytest.Item]] = []
+    comparisons: list[pytest.Item] = []
+    for place, item in enumerate(items):
+        if isinstance(item, RegressionItem):
+            comparisons.append(item)
+            continue
+        declared = item.stash.get(DECLARED, None)
+        rank = place if declared is None else first.setdefault(declared.server, place)
+        ranks.append((rank, place, item))
+    return [item for _, _, item in sorted(ranks, key=lambda r: r[:2])] + comparisons
+
+
+def _properties(item: pytest.Item, properties: Mapping[str, object]) -> None:
+    item.user_properties.extend(properties.items())
+
+
+def _fail(message: str) -> NoReturn:
+    pytest.fail(message, pytrace=False)

@@ -1,0 +1,76 @@
+"""The command line and the markers, in words for `pytest -h` and `pytest --markers`. Imports nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+POLICIES = ("default", "strict", "observe")
+
+MARKERS = (
+    (
+        "infer_server(backend=..., model=..., SETTING=..., pin=False): what a test needs of its server;"
+        " settings are engine-neutral: max_model_len, max_num_seqs, dtype, ..."
+    ),
+    (
+        "infer_workload(arrivals=..., requests=... | duration=..., prompt_tokens=..., output_tokens=...,"
+        ' api="completions"|"chat", prefix_cache=False, warmup=None, timeout=..., seed=..., temperature=0,'
+        " extra_body={}, pin=False): the load that `infer_run` drives, for example"
+        ' arrivals="poisson 8 req/s", requests=1000, prompt_tokens="lognormal median=256 sigma=0.5 max=2048"'
+    ),
+    (
+        "infer_slo(TEXT, ..., METRIC_STATISTIC=LIMIT): limits that fail the test, for example"
+        ' "ttft p99 < 300 ms",'
+        ' ">= 900 tok/s", "error rate <= 1 %", ttft_p99="300 ms"; they add up over class and module'
+    ),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option of ours, in one group."""
+    group = parser.getgroup("inferforge", "performance tests of LLM inference servers (inferforge)")
+    add = group.addoption
+    add(
+        "--infer-backend",
+        metavar="NAME",
+        help="the engine to boot: llama.cpp; with --infer-url: the one that runs there",
+    )
+    add("--infer-model", metavar="MODEL", help="the model to serve: a name or a file (llama.cpp: FILE.gguf)")
+    add("--infer-url", metavar="URL", help="measure the OpenAI-style server that already runs here")
+    add(
+        "--infer-api-key-env", metavar="VAR",
+        help="name of the environment variable with the API key (default: INFERFORGE_API_KEY)",
+    )  # fmt: skip
+    add(
+        "--infer-set", metavar="SETTING=VALUE", action="append", default=[],
+        help="a setting of the server, over its markers: max_num_seqs=4, max_model_len=8192, ...",
+    )  # fmt: skip
+    add(
+        "--infer-workload", metavar="NAME=VALUE", action="append", default=[],
+        help="an argument of every workload, over its markers: requests=100, seed=7, ...",
+    )  # fmt: skip
+    add("--infer-port", metavar="PORT", type=int, help="boot the server on this port instead of a free one")
+    add("--infer-boot-timeout", metavar="TIME", help='how long a server may take to be ready, e.g. "10 min"')
+    add(
+        "--infer-boots",
+        metavar="N",
+        type=int,
+        help="measure every declared run on N fresh boots (default: 1)",
+    )
+    add("--infer-save", metavar="NAME", help="add this session to the baseline NAME")
+    add("--infer-compare", metavar="NAME", help="gate this session against the baseline NAME")
+    add(
+        "--infer-missing", choices=("error", "record"), default="error",
+        help="what --infer-compare does while its baseline has too few sessions: fail (error), or add this"
+        " session to it and warn (record)",
+    )  # fmt: skip
+    add("--infer-policy", choices=POLICIES, help="what doubt does: see the documentation (default: default)")
+    add("--infer-quick", action="store_true", help="a few requests each, nothing judged: does the suite run?")
+    add("--infer-json", metavar="PATH", help="write what was measured and judged to this file")
+    add("--infer-store", metavar="DIR", help="where baselines and runs are kept (default: .inferforge)")
+    add(
+        "--infer-key", metavar="NAME=VALUE", action="append", default=[],
+        help="a hard key of the fingerprint that cannot be seen from here, e.g. gpu=H100 behind --infer-url",
+    )  # fmt: skip

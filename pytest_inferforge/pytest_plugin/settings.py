@@ -1,0 +1,197 @@
+"""Where a value comes from: command line > marker > [tool.inferforge] > default, key by key."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_inferforge.errors import UsageError
+from pytest_inferforge.options import JudgeOptions, LoadOptions, SessionOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+FILE_KEYS = {"backend", "model", "boots", "policy", "store", "settings", "workload", "margins"}
+MARGINS = {"mean", "p50", "p90", "p99", "boot_time"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the command line and the project's file say. None: nobody said anything."""
+
+    backend: str | None
+    backend_named: bool  # by the command line or the file, not by default
+    model: str | None
+    url: str | None
+    api_key_env: str | None
+    server_set: Mapping[str, Any]
+    workload_set: Mapping[str, Any]
+    file_server: Mapping[str, Any]
+    file_workload: Mapping[str, Any]
+    port: int | None
+    boot_timeout_s: float | None
+    boots: int
+    save: str | None
+    compare: str | None
+    record_missing: bool
+    policy: str
+    quick: bool
+    json_path: Path | None
+    store: Path
+    keys: Mapping[str, str]
+    ci: bool
+    judge: JudgeOptions
+    load: LoadOptions
+
+    def check(self) -> None:
+        """What can never be meant, before anything is collected.
+
+        Raises:
+            UsageError: contradictory or impossible options.
+        """
+        if self.boots < 1:
+            raise UsageError(
+                "--infer-boots must be at least 1", seen=str(self.boots), do="write --infer-boots=3"
+            )
+        if self.url and self.boots > 1:
+            raise UsageError(
+                "a server behind a URL cannot be booted again",
+                seen=f"--infer-url={self.url} --infer-boots={self.boots}",
+                do="drop --infer-boots, or let --infer-backend boot the server",
+            )
+        if self.quick and (self.save or self.compare):
+            raise UsageError(
+                "--infer-quick judges nothing, so there is nothing to save or compare",
+                seen="--infer-quick with " + ("--infer-save" if self.save else "--infer-compare"),
+                do="drop one of them",
+            )
+
+
+def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mapping[str, str]) -> Settings:
+    """Merge the options of a pytest run with the project's file.
+
+    Raises:
+        UsageError: an unreadable file, an unknown key, a value that is none.
+    """
+    file = _read_file(root)
+    defaults = SessionOptions()
+    backend = option["infer_backend"] or file.get("backend")
+    store = option["infer_store"]
+    timeout = option["infer_boot_timeout"]
+    settings = Settings(
+        backend=backend,
+        backend_named=bool(backend or option["infer_url"]),
+        model=option["infer_model"] or file.get("model"),
+        url=option["infer_url"],
+        api_key_env=option["infer_api_key_env"]
+        or (defaults.api_key_env if environ.get(defaults.api_key_env) else None),
+        server_set=_pairs(option["infer_set"], "--infer-set", "max_num_seqs=4"),
+        workload_set=_pairs(option["infer_workload"], "--infer-workload", "requests=100"),
+        file_server=dict(file.get("settings", {})),
+        file_workload=dict(file.get("workload", {})),
+        port=option["infer_port"],
+        boot_timeout_s=None if timeout is None else _duration(timeout),
+        boots=option["infer_boots"]
+        if option["infer_boots"] is not None
+        else int(file.get("boots", defaults.boots)),
+        save=option["infer_save"],
+        compare=option["infer_compare"],
+        record_missing=option["infer_missing"] == "record",
+        policy=option["infer_policy"] or _policy(file.get("policy", defaults.policy)),
+        quick=option["infer_quick"],
+        json_path=None if option["infer_json"] is None else invocation / option["infer_json"],
+        store=(invocation / store) if store else root / file.get("store", defaults.store),
+        keys={
+            name: str(value) for name, value in _pairs(option["infer_key"], "--infer-key", "gpu=H100").items()
+        },
+        ci=environ.get("CI", "").lower() not in ("", "0", "false"),
+        judge=_judge(file.get("margins", {})),
+        load=LoadOptions(),
+    )
+    settings.check()
+    return settings
+
+
+def _read_file(root: Path) -> Mapping[str, Any]:
+    for path, keys in ((root / "inferforge.toml", ()), (root / "pyproject.toml", ("tool", "inferforge"))):
+        if not path.is_file():
+            continue
+        try:
+            content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path.name} is not TOML", seen=str(error), do=f"mend {path}") from error
+        for key in keys:
+            content = content.get(key, {})
+        if not content and keys:
+            continue
+        for key in content:
+            if key not in FILE_KEYS:
+                near = difflib.get_close_matches(key, FILE_KEYS, n=1)
+                raise UsageError(
+                    f"unknown key in {path.name}",
+                    seen=f"{'.'.join((*keys, key))}",
+                    do=f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(FILE_KEYS))}",
+                )
+        return dict(content)
+    return {}
+
+
+def _pairs(items: Iterable[str], option: str, example: str) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"{option} takes NAME=VALUE", seen=item, do=f"write {option} {example}")
+        pairs[name.strip()] = plain(value.strip())
+    return pairs
+
+
+def plain(text: str) -> Any:
+    """A value from a command line: a whole number, a number, true or false, else the text.
+
+    >>> plain("4"), plain("0.5"), plain("true"), plain("auto")
+    (4, 0.5, True, 'auto')
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _policy(policy: str) -> str:
+    if policy not in ("default", "strict", "observe"):
+        raise UsageError("unknown policy", seen=policy, do="write default, strict or observe")
+    return policy
+
+
+def _duration(text: str) -> float:
+    from pytest_inferforge import units
+
+    return units.parse(text, "s")
+
+
+def _judge(margins: Mapping[str, Any]) -> JudgeOptions:
+    """Margins of the file, as `p99 = "12 %"` or `p99 = 0.12`."""
+    from pytest_inferforge import units
+
+    chosen: dict[str, Any] = {}
+    for name, value in margins.items():
+        if name not in MARGINS:
+            raise UsageError(
+                "unknown margin", seen=f"margins.{name}", do=f"known: {', '.join(sorted(MARGINS))}"
+            )
+        chosen[f"margin_{name}"] = units.parse(value, "ratio") if isinstance(value, str) else float(value)
+    return JudgeOptions(**chosen)
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment; the one place that reads it for settings."""
+    return os.environ

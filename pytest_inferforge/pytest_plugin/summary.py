@@ -1,0 +1,120 @@
+"""A session in words and as a document: gathers what `report` prints. Decides nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_inferforge import gate
+from pytest_inferforge.report import document, text
+from pytest_inferforge.report.text import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_inferforge.pytest_plugin.session import InferSession
+    from pytest_inferforge.records import ComparisonVerdict
+
+BANNER = (
+    "inferforge: no backend is named, so the embedded llama.cpp serves forge-tiny, a toy model.",
+    "  It shows how this works, on any laptop. Your own: --infer-backend, --infer-model, --infer-url.",
+)
+
+
+def collection_lines(session: InferSession) -> list[str]:
+    """What will be run on what, and what the gate will be able to see."""
+    declared = session.declared.values()
+    if not declared:
+        return []
+    settings = session.settings
+    lines: list[str] = []
+    if not settings.backend_named and not all(d.server.url for d in declared):
+        lines += BANNER
+    servers = dict.fromkeys(d.server.describe() for d in declared)
+    what = "quick: a few requests each, nothing judged" if settings.quick else f"policy {settings.policy}"
+    lines.append(f"inferforge: {'; '.join(servers)}; boots {settings.boots}; {what}")
+    lines += [f"  {d.nodeid}: {note}" for d in declared for note in d.notes]
+    if settings.compare is not None:
+        detectable = session.detectable()
+        count = len(session.reference)
+        lines.append(f"  baseline {settings.compare}: {count} session{'' if count == 1 else 's'}")
+        if detectable:
+            lines.append("  smallest change for the worse that this session can see (power 80 %):")
+            lines += [f"  {line}" for line in text.detectable_lines(detectable)]
+    return lines
+
+
+def summary(session: InferSession, saved: Sequence[str]) -> list[Line]:
+    """Every run with its SLOs, every comparison, and what was not judged."""
+    lines: list[Line] = []
+    for declared, run in session.finished:
+        lines += text.run_lines(run, declared.server.describe())
+        if session.comparisons and (found := session.comparisons.get(_key(run.nodeid, run.name))):
+            lines.append(Line(text=f"  against baseline {session.settings.compare}:"))
+            lines += text.comparison_lines(found)
+        lines.append(Line(text=""))
+    lines += [Line(text=line) for line in _comparing(session)]
+    lines += [Line(text=line) for line in saved]
+    if session.settings.quick:
+        lines.append(Line(text="--infer-quick: nothing was judged", markup={"yellow": True}))
+    if session.finished or session.errors:
+        lines.append(Line(text=f"requests and logs: {session.run_dir} (seed {session.settings.load.seed})"))
+    return lines
+
+
+def content(session: InferSession, exit_reason: str) -> dict[str, Any]:
+    """The JSON document of this session."""
+    result = session.result(complete=session.complete, accepted=session.accepted)
+    return document.document(
+        result,
+        verdict=_verdict(session),
+        exit_reason=exit_reason,
+        slos={_key(run.nodeid, run.name): run.slos for _, run in session.finished},
+        names={_key(run.nodeid, run.name): (run.nodeid, run.name or None) for _, run in session.finished},
+        comparisons=[c for found in (session.comparisons or {}).values() for c in found],
+        baseline=session.settings.compare,
+        not_selected=_not_selected(session),
+    )
+
+
+def _comparing(session: InferSession) -> list[str]:
+    """What stands between this session and its baseline beside the tables."""
+    lines: list[str] = []
+    if session.settings.compare is None:
+        return lines
+    if session.comparisons is None:
+        lines.append("no comparison was selected, so nothing was compared")
+    else:
+        tally: dict[ComparisonVerdict, int] = {}
+        for found in session.comparisons.values():
+            for c in found:
+                tally[c.verdict] = tally.get(c.verdict, 0) + 1
+        counted = ", ".join(f"{n} {verdict}" for verdict, n in tally.items())
+        lines.append(f"comparisons with baseline {session.settings.compare}: {counted or 'none'}")
+    if session.changed:
+        lines.append(f"changed since the baseline: {'; '.join(session.changed)}")
+    if n := _not_selected(session):
+        lines.append(f"{n} comparison{'' if n == 1 else 's'} of the baseline not selected")
+    return lines
+
+
+def _not_selected(session: InferSession) -> int:
+    """Gated comparisons of the baseline's newest session whose tests were not measured now."""
+    if not session.reference:
+        return 0
+    if session.comparisons is None:
+        return sum(len(test.gated) for test in session.reference[-1].tests)
+    current = session.result(complete=session.complete, accepted=False)
+    return sum(len(test.gated) for test in gate.tests_not_exercised(current, session.reference))
+
+
+def _verdict(session: InferSession) -> str:
+    """pass, fail, error or observed."""
+    if session.settings.policy == "observe" or session.settings.quick:
+        return "observed"
+    if session.errors:
+        return "error"
+    return "fail" if session.failed_items else "pass"
+
+
+def _key(nodeid: str, name: str) -> str:
+    return f"{nodeid}::{name}" if name else nodeid

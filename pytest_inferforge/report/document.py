@@ -1,0 +1,123 @@
+"""The JSON that outside tools may rely on (schema 1). Fields may be added, never changed.
+
+Bounds are in the metric's unit; null is unbounded or not measured; a ratio is current over reference.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_inferforge.records import Comparison, SessionResult, SloResult
+
+SCHEMA = 1
+_COMPARISON = (
+    "nodeid", "metric", "verdict", "ratio", "lower", "upper", "p", "p_adjusted", "mde_ratio", "reference",
+    "reference_value", "value", "margin", "n_reference", "n_current_boots", "reason",
+)  # fmt: skip
+_SLO = (
+    "text",
+    "metric",
+    "verdict",
+    "value",
+    "limit",
+    "lower",
+    "upper",
+    "n",
+    "n_effective",
+    "unit",
+    "implicit",
+    "reason",
+)
+
+
+def document(
+    result: SessionResult,
+    *,
+    verdict: str,
+    exit_reason: str,
+    slos: Mapping[str, Sequence[SloResult]],
+    names: Mapping[str, tuple[str, str | None]],
+    comparisons: Sequence[Comparison],
+    baseline: str | None,
+    not_selected: int,
+) -> dict[str, Any]:
+    """The document as plain values.
+
+    `slos`: results by the key of a test in `result`. `names`: key -> (node id, name of a run made by hand).
+    """
+    return {
+        "schema": SCHEMA,
+        "session": {
+            "id": result.id,
+            "started_at": result.started_at,
+            "version": result.version,
+            "seed": result.seed,
+            "verdict": verdict,
+            "exit_reason": exit_reason,
+            "fingerprint": asdict(result.fingerprint),
+            "source": dict(result.source),
+            "comparisons_not_selected": not_selected,
+        },
+        "tests": [_test(test, slos.get(test.nodeid, ()), names) for test in result.tests],
+        "comparisons": [_comparison(c, names, baseline) for c in comparisons],
+        "quality": [],
+    }
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write it whole or not at all; infinities, which JSON does not have, become null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _test(
+    test: Any, slos: Sequence[SloResult], names: Mapping[str, tuple[str, str | None]]
+) -> dict[str, Any]:
+    nodeid, name = names.get(test.nodeid, (test.nodeid, None))
+    return {
+        "nodeid": nodeid,
+        "variant": None,
+        "class": None,
+        "name": name,
+        "workload": dict(test.workload),
+        "server": {**test.server, "fingerprint": asdict(test.fingerprint)},
+        "boots": [
+            {
+                "boot": boot.boot,
+                "position": boot.position,
+                "ready_s": boot.ready_s,
+                "requests": asdict(boot.requests),
+                "metrics": dict(boot.metrics),
+                "validity": {"verdict": boot.verdict, "reasons": list(boot.reasons)},
+            }
+            for boot in test.boots
+        ],
+        "slo": [{key: getattr(result, key) for key in _SLO} for result in slos],
+    }
+
+
+def _comparison(
+    c: Comparison, names: Mapping[str, tuple[str, str | None]], baseline: str | None
+) -> dict[str, Any]:
+    nodeid, name = names.get(c.nodeid, (c.nodeid, None))
+    plain = {key: getattr(c, key) for key in _COMPARISON}
+    return {**plain, "nodeid": nodeid, "variant": None, "class": None, "name": name, "baseline": baseline}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value if value is None or isinstance(value, bool | int) else str(value)

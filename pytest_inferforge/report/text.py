@@ -1,0 +1,286 @@
+"""What a person reads in the terminal: tables and sentences from results, as lines of text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from pytest_inferforge.metrics import METRICS, metric
+from pytest_inferforge.records import ComparisonVerdict, SloVerdict
+from pytest_inferforge.units import format_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_inferforge.records import Comparison, SloResult
+    from pytest_inferforge.run import Run
+
+_RED = (SloVerdict.FAIL, ComparisonVerdict.REGRESSED)
+_GREEN = (SloVerdict.PASS, ComparisonVerdict.NOT_REGRESSED, ComparisonVerdict.IMPROVED)
+_HEADLINE = (
+    ("TTFT p50", "ttft_s.p50"), ("p99", "ttft_s.p99"), ("TPOT mean", "tpot_s.mean"), ("E2E p50", "e2e_s.p50"),
+    ("output", "output_tok_per_s"), ("requests", "request_per_s"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line and how to colour it; `markup` holds the words of pytest's terminal writer."""
+
+    text: str
+    markup: Mapping[str, bool] = field(default_factory=dict)
+
+
+# -- runs and SLOs ---------------------------------------------------------------------------------------
+
+
+def run_lines(run: Run, server: str) -> list[Line]:
+    """What one run measured, and each of its SLOs."""
+    title = run.nodeid + (f" [{run.name}]" if run.name else "")
+    lines = [
+        Line(text=title, markup={"bold": True}),
+        Line(text=f"  {run.workload.describe()}"),
+        Line(text=f"  on {server}, {_plural(len(run.boots), 'boot')}"),
+        Line(text=f"  {_counts(run)}"),
+        Line(text=f"  {_headline(run)}"),
+        Line(text=f"  {_client(run)}"),
+    ]
+    lines += [Line(text=f"  note: {note}") for note in _notes(run)]
+    if run.slos:
+        lines += _table(
+            ("SLO", "measured", "95 % bounds", "verdict", ""),
+            [(_slo_row(r), _markup(r.verdict)) for r in run.slos],
+        )
+        lines += [Line(text=f"    {r.text}: {r.reason}") for r in run.slos if _explain(r)]
+    return lines
+
+
+def slo_failure(red: Sequence[tuple[Run, SloResult]]) -> str:
+    """The message of a test that its SLOs fail."""
+    results = [result for _, result in red]
+    head = f"{_plural(len(results), 'SLO')} not met"
+    lines = [head, *(f"  {slo_sentence(result)}" for result in results)]
+    for run, result in red:
+        if result.metric == "error_ratio" and (failures := run.requests.failures()):
+            lines.append(f"  failures: {', '.join(f'{n} x {reason}' for reason, n in failures.items())}")
+            lines += [f"    first: {detail}" for detail in _first_detail(run)]
+    return "\n".join(lines)
+
+
+def slo_sentence(result: SloResult) -> str:
+    """`ttft p99 < 300 ms: fail, measured 412 ms [380 ms, 455 ms]; ...`."""
+    unit = metric(result.metric).quantity.unit
+    return (
+        f"{result.text}: {result.verdict}, measured {format_value(result.value, unit)} {_bounds(result)}"
+        + (f"; {result.reason}" if result.reason else "")
+    )
+
+
+def run_properties(run: Run) -> dict[str, object]:
+    """For JUnit: every metric that is gated or named by an SLO, and each SLO's verdict."""
+    prefix = f"inferforge.{run.name}." if run.name else "inferforge."
+    wanted = dict.fromkeys(
+        [
+            *(result.metric for result in run.slos),
+            "ttft_s.mean", "ttft_s.p99", "tpot_s.mean", "output_tok_per_s", "error_ratio",
+        ]
+    )  # fmt: skip
+    found = run.metrics
+    properties: dict[str, object] = {}
+    for name in wanted:
+        if name in found:
+            properties[prefix + name] = f"{found[name]:.6g}"
+    for result in run.slos:
+        properties[f"{prefix}slo.{result.text}"] = str(result.verdict)
+    return properties
+
+
+# -- comparisons -----------------------------------------------------------------------------------------
+
+
+def comparison_lines(comparisons: Sequence[Comparison]) -> list[Line]:
+    """A table of one test's comparisons, and a sentence for each that is not plainly green."""
+    lines = _table(
+        ("metric", "now", "baseline", "change", "90 % interval", "verdict", ""),
+        [(_comparison_row(c), _markup(c.verdict)) for c in comparisons],
+    )
+    return lines + [
+        Line(text=f"    {c.metric}: {c.reason}")
+        for c in comparisons
+        if c.reason and (c.verdict is not ComparisonVerdict.NOT_REGRESSED or "worse" in c.reason)
+    ]
+
+
+def comparison_failure(nodeid: str, comparisons: Sequence[Comparison], changed: Iterable[str]) -> str:
+    """The message of a `.regression` item: a sentence, a table, what else changed."""
+    red = [c for c in comparisons if c.verdict is ComparisonVerdict.REGRESSED]
+    reference = comparisons[0].reference if comparisons else "its baseline"
+    if red:
+        worst = max(red, key=lambda c: _worse_factor(c) or 1.0)
+        head = f"slower than {reference}: {_worse_words(worst)}"
+    elif not any(c.verdict.judged for c in comparisons):
+        head = f"nothing could be compared with {reference}"
+    else:
+        head = f"not shown to be as fast as {reference}"
+    lines = [f"{nodeid}: {head}", *(line.text for line in comparison_lines(comparisons))]
+    if what := list(changed):
+        lines.append(f"  changed since the baseline: {'; '.join(what)}")
+    return "\n".join(lines)
+
+
+def comparison_sentence(c: Comparison) -> str:
+    """`test_chat ttft_s.p99 against baseline:main: inconclusive; ...`."""
+    return f"{c.nodeid} {c.metric} against {c.reference}: {c.verdict}" + (f"; {c.reason}" if c.reason else "")
+
+
+def comparison_properties(comparisons: Sequence[Comparison]) -> dict[str, object]:
+    """For JUnit: verdict and ratio of each comparison."""
+    properties: dict[str, object] = {}
+    for c in comparisons:
+        name = f"inferforge.{c.nodeid.rpartition('::')[2]}.{c.metric}"
+        properties[f"{name}.verdict"] = str(c.verdict)
+        if c.ratio is not None:
+            properties[f"{name}.ratio"] = f"{c.ratio:.4g}"
+    return properties
+
+
+def detectable_lines(found: Mapping[tuple[str, str], float | None]) -> list[str]:
+    """What the gate will be able to see, a line a test."""
+    by_test: dict[str, list[str]] = {}
+    for (nodeid, name), ratio in found.items():
+        quantity = metric(name).quantity
+        by_test.setdefault(nodeid, []).append(f"{name} {_detectable(ratio, quantity.direction)}")
+    return [f"  {nodeid}: {', '.join(parts)}" for nodeid, parts in by_test.items()]
+
+
+# -- private ---------------------------------------------------------------------------------------------
+
+
+def _table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Mapping[str, bool]]]) -> list[Line]:
+    printed = tabulate(
+        [list(row) for row, _ in rows], headers=list(header), tablefmt="plain", disable_numparse=True
+    )
+    head, *body = printed.splitlines()
+    lines = [Line(text=f"    {head.rstrip()}", markup={"light": True})]
+    return lines + [
+        Line(text=f"    {text.rstrip()}", markup=markup) for text, (_, markup) in zip(body, rows, strict=True)
+    ]
+
+
+def _markup(verdict: SloVerdict | ComparisonVerdict) -> Mapping[str, bool]:
+    if verdict in _RED:
+        return {"red": True}
+    return {"green": True} if verdict in _GREEN else {"yellow": True}
+
+
+def _slo_row(r: SloResult) -> tuple[str, ...]:
+    unit = metric(r.metric).quantity.unit
+    counted = f"n = {r.n} {r.unit}" + (f" (worth {r.n_effective:.0f})" if r.n - r.n_effective >= 1 else "")
+    asked = " (asked of every load test)" if r.implicit else ""
+    return r.text, format_value(r.value, unit), _bounds(r), str(r.verdict), counted + asked
+
+
+def _bounds(r: SloResult) -> str:
+    unit = metric(r.metric).quantity.unit
+    if r.lower is None and r.upper is None:
+        return "[no bounds]"
+    lower = "-" if r.lower is None else format_value(r.lower, unit)
+    upper = "-" if r.upper is None else format_value(r.upper, unit)
+    return f"[{lower}, {upper}]"
+
+
+def _explain(r: SloResult) -> bool:
+    return bool(r.reason) and r.verdict is not SloVerdict.PASS and not (r.implicit and not r.misses_limit)
+
+
+def _comparison_row(c: Comparison) -> tuple[str, ...]:
+    unit = metric(c.metric).quantity.unit
+    interval = "-" if c.lower is None or c.upper is None else f"{_change(c.lower)} .. {_change(c.upper)}"
+    size = f"{_plural(c.n_reference, 'session')} x {_plural(c.n_current_boots, 'boot')}"
+    values = format_value(c.value, unit), format_value(c.reference_value, unit)
+    return (
+        c.metric, *values, _change(c.ratio), interval, str(c.verdict), size,
+    )  # fmt: skip
+
+
+def _change(ratio: float | None) -> str:
+    if ratio is None:
+        return "-"
+    if not math.isfinite(ratio):
+        return "unbounded"
+    return f"{(ratio - 1.0) * 100:+.1f} %"
+
+
+def _worse_factor(c: Comparison) -> float | None:
+    """How many times worse, at least 0; None: not known."""
+    if c.ratio is None or c.ratio <= 0:
+        return None
+    return c.ratio if metric(c.metric).quantity.direction == "lower" else 1.0 / c.ratio
+
+
+def _worse_words(c: Comparison) -> str:
+    unit = metric(c.metric).quantity.unit
+    before, now = format_value(c.reference_value, unit), format_value(c.value, unit)
+    return f"{c.metric} {before} -> {now} ({_change(c.ratio)})"
+
+
+def _detectable(ratio: float | None, direction: str) -> str:
+    if ratio is None:
+        return "too few sessions"
+    change = (ratio - 1.0) * 100 if direction == "lower" else (1.0 / ratio - 1.0) * 100
+    return f"{change:+.1f} %"
+
+
+def _counts(run: Run) -> str:
+    parts = [boot.result.requests for boot in run.boots]
+    total = {
+        name: sum(getattr(p, name) for p in parts) for name in ("issued", "completed", "failed", "cancelled")
+    }
+    text = f"{total['issued']} requests: {total['completed']} completed, {total['failed']} failed"
+    if total["cancelled"]:
+        text += f", {total['cancelled']} cut at the end"
+    failures: dict[str, int] = {}
+    for boot in run.boots:
+        for reason, n in boot.requests.failures().items():
+            failures[reason] = failures.get(reason, 0) + n
+    if failures:
+        text += f" ({', '.join(f'{n} x {reason}' for reason, n in failures.items())})"
+    return f"{text}; {parts[0].warmup} more to warm up" + (" each boot" if len(parts) > 1 else "")
+
+
+def _headline(run: Run) -> str:
+    found = run.metrics
+    shown = [
+        f"{label} {format_value(found[name], METRICS[name.partition('.')[0]].unit)}"
+        for label, name in _HEADLINE
+        if name in found
+    ]
+    return ", ".join(shown)
+
+
+def _client(run: Run) -> str:
+    found = run.metrics
+    share = max(boot.client_cpu_share for boot in run.boots)
+    lag = (
+        f"schedule lag p99 {format_value(found['schedule_lag_s.p99'], 's')}, "
+        if "schedule_lag_s.p99" in found
+        else ""
+    )
+    return f"client: {lag}{share:.0%} of a core"
+
+
+def _notes(run: Run) -> list[str]:
+    return list(dict.fromkeys(note for boot in run.boots for note in (*boot.notes, *boot.result.reasons)))
+
+
+def _first_detail(run: Run) -> list[str]:
+    table = run.requests
+    details = [table.texts["detail"][i] for i in range(len(table)) if table.failed[i]]
+    return [detail for detail in details[:1] if detail]
+
+
+def _plural(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"

@@ -1,0 +1,159 @@
+"""Bounds on shares, quantiles and means, each one-sided at its own alpha.
+
+Counts may be real numbers: correlated requests enter as `x / D` of `n / D`, with D the design effect.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import special
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Bools = NDArray[np.bool_]
+
+_MOST_REQUESTS = 10**12
+
+
+def binomial_lower(x: float, n: float, alpha: float) -> float:
+    """The share that x events of n trials show it to be above; 0 when x is 0.
+
+    Source: Clopper & Pearson 1934, one-sided; real-valued counts as in Korn & Graubard 1998.
+    """
+    if x <= 0:
+        return 0.0
+    return float(special.betaincinv(x, n - x + 1.0, alpha))
+
+
+def binomial_upper(x: float, n: float, alpha: float) -> float:
+    """The share that x events of n trials show it to be below; 1 when x is n (or n is 0).
+
+    Source: as `binomial_lower`.
+    """
+    if x >= n:
+        return 1.0
+    return float(special.betainccinv(x + 1.0, n - x, alpha))
+
+
+def quantile_upper(samples: Floats, q: float, alpha: float, design_effect: float) -> float | None:
+    """What the q-quantile is shown to be at most, in the unit of the samples (any order, +inf = failed).
+
+    It is the smallest limit c for which `binomial_upper(#(samples > c) / D, n / D)` is within 1 - q.
+    None: unbounded, there are too few samples for this q.
+
+    Source: order-statistic bound, Wilks 1941; with D = 1 its rank is the smallest r with
+    `binom.cdf(r - 1, n, q) >= 1 - alpha`.
+    """
+    n = len(samples)
+
+    def too_many(over: int) -> bool:
+        return binomial_upper(over / design_effect, n / design_effect, alpha) > 1.0 - q
+
+    allowed = bisect.bisect_left(range(n), True, key=too_many) - 1
+    return None if allowed < 0 else _order_statistic(samples, n - allowed)
+
+
+def quantile_lower(samples: Floats, q: float, alpha: float, design_effect: float) -> float | None:
+    """What the q-quantile is shown to be at least; None: unbounded. Otherwise as `quantile_upper`."""
+    n = len(samples)
+
+    def shown(over: int) -> bool:
+        return binomial_lower(over / design_effect, n / design_effect, alpha) > 1.0 - q
+
+    least = bisect.bisect_left(range(n + 1), True, key=shown)
+    return None if least > n else _order_statistic(samples, n - least + 1)
+
+
+def needed_requests(q: float, alpha: float, exceedances: int = 0) -> int:
+    """The fewest independent requests that can show the q-quantile to be met with that many exceedances.
+
+    Raises:
+        ValueError: q is not inside 0..1: no number of requests shows a maximum.
+    """
+    if not 0.0 < q < 1.0:
+        raise ValueError(f"a quantile inside 0..1, not {q}")
+    return bisect.bisect_left(
+        range(_MOST_REQUESTS), True, key=lambda n: binomial_upper(exceedances, n, alpha) <= 1.0 - q
+    )
+
+
+def needed_at_share(share: float, allowed: float, alpha: float) -> int | None:
+    """About how many independent requests decide for or against `allowed` if this share of them exceeds.
+
+    None: the share is the allowed one itself (or too near), and no number decides.
+    """
+
+    def decided(n: int) -> bool:
+        if share < allowed:
+            return binomial_upper(share * n, n, alpha) <= allowed
+        return binomial_lower(share * n, n, alpha) > allowed
+
+    found = bisect.bisect_left(range(_MOST_REQUESTS), True, key=decided)
+    return found if found < _MOST_REQUESTS else None
+
+
+def mean_bounds(values: Floats, alpha: float) -> tuple[float, float | None, float | None]:
+    """Mean of k independent finite values with its lower and upper bound; bounds None when k is 1.
+
+    Source: Student's t with k - 1 degrees of freedom.
+
+    Raises:
+        ValueError: no values.
+    """
+    k = len(values)
+    if not k:
+        raise ValueError("a mean needs at least one value")
+    mean = float(values.mean())
+    if k == 1:
+        return mean, None, None
+    half = float(special.stdtrit(k - 1, 1.0 - alpha)) * float(values.std(ddof=1)) / math.sqrt(k)
+    return mean, mean - half, mean + half
+
+
+def batch_means(values: Floats, batches: int) -> Floats:
+    """float64 (min(batches, n),): means of consecutive stretches of nearly equal length, in order."""
+    parts = min(batches, len(values))
+    return np.array([part.mean() for part in np.array_split(values, parts)]) if parts else np.empty(0)
+
+
+def design_effect(indicators: Sequence[Bools], batches: int) -> float:
+    """How many correlated requests are worth one independent one: D >= 1, for one indicator array a boot.
+
+    D = max(1, D_batch, D_run): how much more the batch means of a boot, and the shares of the boots, vary
+    than those of independent requests would. 1 when nothing or everything exceeds.
+
+    Source: batch means; Korn & Graubard 1998 for n / D.
+    """
+    boots = [b.astype(np.float64) for b in indicators if len(b)]
+    if not boots:
+        return 1.0
+    share = float(np.concatenate(boots).mean())
+    spread = share * (1.0 - share)
+    if spread <= 0.0:
+        return 1.0
+    inside = [inflation for b in boots if (inflation := _batch_variance(b, batches)) is not None]
+    found = [1.0, float(np.mean(inside)) / spread if inside else 1.0]
+    if len(boots) > 1:
+        size = float(np.mean([len(b) for b in boots]))
+        found.append(float(np.var([b.mean() for b in boots], ddof=1)) * size / spread)
+    return max(found)
+
+
+def _batch_variance(values: Floats, batches: int) -> float | None:
+    """Variance of batch means times the batch's length; None: too few values for batches of two."""
+    parts = min(batches, len(values) // 2)
+    if parts < 2:
+        return None
+    return float(batch_means(values, parts).var(ddof=1)) * len(values) / parts
+
+
+def _order_statistic(samples: Floats, rank: int) -> float:
+    return float(np.partition(samples, rank - 1)[rank - 1])
