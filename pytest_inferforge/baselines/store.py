@@ -58,9 +58,7 @@ class FolderStore:
         folder = self._root / "baselines"
         if not folder.is_dir():
             return ()
-        return tuple(
-            sorted(p.name for p in folder.iterdir() if _NAME.fullmatch(p.name) and any(p.glob("*.json")))
-        )
+        return tuple(sorted(p.name for p in folder.iterdir() if _NAME.fullmatch(p.name) and _files(p)))
 
     def load(self, name: str) -> tuple[SessionResult, ...]:
         """All sessions of a baseline, oldest first.
@@ -69,10 +67,10 @@ class FolderStore:
             UsageError: there is no such baseline.
             BaselineError: a file in it is broken or not ours; it is named and left as it is.
         """
-        files = sorted(self._folder(name).glob("*.json"))
+        files = _files(self._folder(name))
         if not files:
             raise self.missing(name)
-        sessions = [_read(path) for path in files if not path.name.startswith(".")]
+        sessions = [_read(path) for path in files]
         return tuple(sorted(sessions, key=lambda s: (s.started_at, s.id)))
 
     def missing(self, name: str) -> UsageError:
@@ -123,6 +121,11 @@ def read_rows(path: Path) -> Iterator[RequestRecord]:
     except (OSError, EOFError, zlib.error) as error:
         do = "measure again: rows cannot be repaired"
         raise BaselineError(f"{path} cannot be read", seen=str(error), do=do) from error
+
+
+def _files(folder: Path) -> list[Path]:
+    """Sessions; hidden files are drafts of writers, or not ours."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 
 def _read(path: Path) -> SessionResult:

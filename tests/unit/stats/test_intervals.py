@@ -155,6 +155,13 @@ def test_design_effect_by_hand():
     assert intervals.design_effect([boot, other], 4) == pytest.approx(max(1.0, inside, between))
 
 
+def test_design_effect_of_boots_that_differ_by_hand():
+    boots = [np.tile(np.arange(10) < k, 100) for k in (1, 2, 4)]  # regular inside, 10, 20 and 40 % over
+    share = 0.7 / 3
+    expected = np.var([0.1, 0.2, 0.4], ddof=1) * 1000 / (share * (1 - share))
+    assert intervals.design_effect(boots, 20) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     "boots",
     [
