@@ -166,6 +166,15 @@ def _publish(draft: Path, path: Path) -> None:
         draft.replace(path)
 
 
+def check_name(name: str) -> None:
+    """Refuse a baseline name that cannot be a folder's.
+
+    Raises:
+        UsageError: separators, hidden files, ways up, too long.
+    """
+    _checked(name, "baseline name")
+
+
 def _checked(name: str, what: str) -> str:
     """A name that becomes part of a path: no separators, no hidden files, no way up."""
     if not _NAME.fullmatch(name):

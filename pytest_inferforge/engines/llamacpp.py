@@ -17,7 +17,7 @@ from pytest_inferforge.engines import forge_tiny
 from pytest_inferforge.engines.files import remembered_sha256
 from pytest_inferforge.engines.protocol import Launch
 from pytest_inferforge.engines.settings import one_of, refuse_unknown, whole, yes_no
-from pytest_inferforge.errors import UsageError
+from pytest_inferforge.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     import httpx
@@ -52,11 +52,6 @@ _SLOW_DISK_BYTE_PER_S = 100e6
 def check(spec: Spec) -> None:
     """See `protocol.Engine`."""
     refuse_unknown(spec, SETTINGS)
-    for package in ("xllamacpp", "gguf"):
-        if importlib.util.find_spec(package) is None:
-            raise UsageError(
-                "the embedded llama.cpp is not installed", seen=f"no package {package} here", do=_INSTALL
-            )
     if _is_forge_tiny(spec):
         whole(spec, "max_model_len", None, high=forge_tiny.CONTEXT_TOKENS)
     elif not Path(str(spec.model)).expanduser().is_file():
@@ -74,6 +69,11 @@ def check(spec: Spec) -> None:
 
 def launch(spec: Spec, port: int, run_dir: Path) -> Launch:
     """See `protocol.Engine`. The parameters are left in `run_dir/llama.cpp-PORT.json`."""
+    for package in ("xllamacpp", "gguf"):
+        if importlib.util.find_spec(package) is None:
+            raise EngineError(
+                "the embedded llama.cpp is not installed", seen=f"no package {package} here", do=_INSTALL
+            )
     model = forge_tiny.path() if _is_forge_tiny(spec) else Path(str(spec.model)).expanduser().resolve()
     slots_folder = run_dir.resolve() / "slots"
     slots_folder.mkdir(parents=True, exist_ok=True)

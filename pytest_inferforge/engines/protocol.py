@@ -83,12 +83,16 @@ class Engine(Protocol):
         """Refuse what cannot work, before anything is started.
 
         Raises:
-            UsageError: a setting it does not have, a missing package, file or key.
+            UsageError: a setting it does not have, a missing file or key.
         """
 
     @staticmethod
     def launch(spec: Spec, port: int, run_dir: Path) -> Launch:
-        """How to start it on that port (0 where it starts nothing); may write files into `run_dir`."""
+        """How to start it on that port (0 where it starts nothing); may write files into `run_dir`.
+
+        Raises:
+            EngineError: it is not installed.
+        """
 
     @staticmethod
     def ready(client: httpx.Client) -> str | None:

@@ -54,15 +54,21 @@ class Scale:
         return self._shift_to(base, -self.sign * margin) if self.share else math.log1p(margin)
 
     def describe(self, base: float, shift: float) -> str:
-        """ "worse by 13.8 %" or "better by 2.1 points". A slowdown of 5 % and a rate of 1 / 1.05 are one."""
+        """ "worse by 13.8 %" or "better by 2.1 points": by how much the value itself changes."""
         word = "better by" if shift < 0.0 else "worse by"
         if self.share:
             return f"{word} {abs(self.value(base + shift) - self.value(base)) * 100.0:.3g} points"
-        return f"{word} {format_value(math.expm1(abs(shift)), 'ratio')}"
+        return f"{word} {format_value(abs(math.expm1(self.sign * shift)), 'ratio')}"
 
     def describe_margin(self, margin: float) -> str:
-        """ "5 %" or "2 points"."""
-        return f"{margin * 100.0:.3g} points" if self.share else format_value(margin, "ratio")
+        """ "5 %" or "2 points"; for rates 4.76 %: a slowdown by 5 % and a rate of 1 / 1.05 are one."""
+        if self.share:
+            return f"{margin * 100.0:.3g} points"
+        return format_value(abs(math.expm1(self.sign * math.log1p(margin))), "ratio")
+
+    def describe_detectable(self, ratio: float) -> str:
+        """The smallest worsening that would be seen (a ratio above 1), as a change of the value."""
+        return format_value(abs(math.expm1(self.sign * math.log(ratio))), "ratio")
 
     def _shift_to(self, base: float, change: float) -> float:
         target = self.point(self.value(base) + change)

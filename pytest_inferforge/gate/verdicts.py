@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_inferforge import metrics
 from pytest_inferforge.gate.evidence import boot_sd
 from pytest_inferforge.records import ComparisonVerdict
 from pytest_inferforge.stats import power
@@ -97,20 +96,11 @@ def _reason(weighed: Weighed, result: Comparison, family: int, options: JudgeOpt
     else:
         span = f"{scale.describe(base, d.lower)} to {scale.describe(base, d.upper)}"
         said = f"cannot tell: {span}, the margin is {margin}; {p}; {_price(weighed, result, family, options)}"
-    notes = [_seen(weighed, result)]
+    notes = []
     if weighed.young:
         floor = format_value(options.young_sd_floor, "ratio")
         notes.append(f"the stored sessions span less than {options.young_days:g} days: {floor} noise assumed")
     return "; ".join((said, *notes))
-
-
-def _seen(weighed: Weighed, result: Comparison) -> str:
-    unit = metrics.metric(result.metric).quantity.unit
-    now, then = format_value(result.value, unit), format_value(result.reference_value, unit)
-    longest = max(len(v.boots) for v in weighed.stored)
-    boots = f"{result.n_current_boots} boot" + ("s" if result.n_current_boots > 1 else "")
-    stored = "" if longest == result.n_current_boots else f" of up to {longest}"
-    return f"{now} on {boots} against {then} in {result.n_reference} sessions{stored}"
 
 
 def _price(weighed: Weighed, result: Comparison, family: int, options: JudgeOptions) -> str:
@@ -118,11 +108,8 @@ def _price(weighed: Weighed, result: Comparison, family: int, options: JudgeOpti
     scale, sd, n = weighed.scale, weighed.difference.sd, result.n_reference
     alpha, wanted = options.alpha / family, scale.worse_shift(weighed.base, result.margin or 0.0)
     margin = scale.describe_margin(result.margin or 0.0)
-    seen = (
-        f"a worsening by {format_value(result.mde_ratio - 1.0, 'ratio')} would be seen"
-        if result.mde_ratio
-        else ""
-    )
+    ratio = result.mde_ratio
+    seen = f"a worsening by {scale.describe_detectable(ratio)} would be seen" if ratio else ""
     sessions = power.more_sessions(sd, n, 1, alpha, options.power, wanted)
     if sessions == 0:
         return f"{seen}; a slowdown near {margin} falls on either side of it"

@@ -43,8 +43,8 @@ def adapter_of(config: pytest.Config) -> Adapter:
 
 
 def is_ours(item: pytest.Item) -> bool:
-    """Whether a test uses our fixtures or carries our markers."""
-    if FIXTURES & set(getattr(item, "fixturenames", ())):
+    """Whether a test uses our fixtures, carries our markers, or is a regression item."""
+    if getattr(item, "is_infer_regression", False) or FIXTURES & set(getattr(item, "fixturenames", ())):
         return True
     return any(mark.name in OUR_MARKERS for mark in item.iter_markers())
 

@@ -209,7 +209,7 @@ class Adapter:
             pytest.skip("nothing of this test is gated: it has no run of its own and no infer_load(name=...)")
         _properties(item, text.comparison_properties(found))
         consequences = [policy.of_comparison(c, self.settings.policy) for c in found]
-        message = text.comparison_failure(item.nodeid, found, self.session.changed)
+        message = text.comparison_failure(found, self.session.changed)
         if not any(c.verdict.judged for c in found):
             recording = self.settings.record_missing
             consequences = [policy.of_unjudged(self.settings.policy, recording=recording)]

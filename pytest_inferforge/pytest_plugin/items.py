@@ -22,22 +22,27 @@ class RegressionItem(pytest.Function):
     It takes over the test's markers for selection and skipping, but no xfail, timeout or fixture.
     """
 
+    is_infer_regression = True
     original: pytest.Function
 
     @classmethod
     def beside(cls, original: pytest.Function) -> RegressionItem:
         """The sibling of a collected test: `test_chat[q4]` -> `test_chat.regression[q4]`."""
         base = original.originalname
+        callspec = getattr(original, "callspec", None)
         item: RegressionItem = cls.from_parent(
             original.parent,
             name=base + SUFFIX + original.name[len(base) :],
             callobj=_compare,
             originalname=base + SUFFIX,
+            callspec=callspec,  # node ids of parametrized tests are made from it
             fixtureinfo=FuncFixtureInfo((), (), [], {}),
         )
         item.original = original
-        item.own_markers.extend(original.own_markers)
+        item.own_markers[:] = original.own_markers
         item.keywords.update({mark.name: mark for mark in original.own_markers})
+        if callspec is not None:
+            item.keywords[callspec.id] = True
         return item
 
     def iter_markers_with_node(self, name: str | None = None) -> Iterator[tuple[Any, pytest.Mark]]:
@@ -54,8 +59,8 @@ class RegressionItem(pytest.Function):
         adapter_of(self.config).compare(self)
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
-        path, line, _ = self.original.reportinfo()
-        return path, line, self.getmodpath()
+        path, line, name = self.original.reportinfo()
+        return path, line, f"regression of {name}"
 
 
 def with_siblings(made: Any) -> Any:

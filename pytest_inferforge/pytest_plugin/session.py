@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_inferforge import engines, gate
 from pytest_inferforge import slo as slos
-from pytest_inferforge.baselines.store import FolderStore
+from pytest_inferforge.baselines.store import FolderStore, check_name
 from pytest_inferforge.errors import InferforgeError, MeasuringError, UsageError
 from pytest_inferforge.pytest_plugin.declared import gated_metrics, workload_of
 from pytest_inferforge.pytest_plugin.measuring import Measurer
@@ -84,15 +84,18 @@ class InferSession:
             UsageError: no backend named where a gate needs one, an engine that cannot do what is asked, an
                 unknown baseline.
         """
-        self.declared = {d.key: d for d in declared}
         self.deselected = deselected
         if not declared:
             return
+        for name in (self.settings.save, self.settings.compare):
+            if name is not None:
+                check_name(name)
         self._refuse_default_backend(declared)
         for spec in dict.fromkeys(d.server for d in declared):
             engines.engine(spec.engine).check(spec)
         if self.settings.compare is not None:
             self.reference = self._load_reference(self.settings.compare)
+        self.declared = {d.key: d for d in declared}
 
     def detectable(self) -> dict[tuple[str, str], float | None]:
         """What the gate will be able to see: (nodeid, metric id) -> smallest worsening, a ratio above 1."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-FILE_KEYS = {"backend", "model", "boots", "policy", "store", "settings", "workload", "margins"}
+FILE_KEYS = {"backend", "model", "boots", "policy", "store", "settings", "workload", "margins", "limits"}
+LIMITS = {"schedule_lag"}
 MARGINS = {"mean", "p50", "p90", "p99", "boot_time"}
 
 
@@ -110,7 +111,7 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
         },
         ci=environ.get("CI", "").lower() not in ("", "0", "false"),
         judge=_judge(file.get("margins", {})),
-        load=LoadOptions(),
+        load=_load(file.get("limits", {})),
     )
     settings.check()
     return settings
@@ -190,6 +191,16 @@ def _judge(margins: Mapping[str, Any]) -> JudgeOptions:
             )
         chosen[f"margin_{name}"] = units.parse(value, "ratio") if isinstance(value, str) else float(value)
     return JudgeOptions(**chosen)
+
+
+def _load(limits: Mapping[str, Any]) -> LoadOptions:
+    """Limits of the file beyond which a run is not judged, as `schedule_lag = "5 ms"`."""
+    for name in limits:
+        if name not in LIMITS:
+            raise UsageError("unknown limit", seen=f"limits.{name}", do=f"known: {', '.join(sorted(LIMITS))}")
+    if "schedule_lag" not in limits:
+        return LoadOptions()
+    return LoadOptions(lag_limit_s=_duration(str(limits["schedule_lag"])))
 
 
 def environment() -> Mapping[str, str]:

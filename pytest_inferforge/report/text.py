@@ -114,18 +114,18 @@ def comparison_lines(comparisons: Sequence[Comparison]) -> list[Line]:
     ]
 
 
-def comparison_failure(nodeid: str, comparisons: Sequence[Comparison], changed: Iterable[str]) -> str:
+def comparison_failure(comparisons: Sequence[Comparison], changed: Iterable[str]) -> str:
     """The message of a `.regression` item: a sentence, a table, what else changed."""
     red = [c for c in comparisons if c.verdict is ComparisonVerdict.REGRESSED]
     reference = comparisons[0].reference if comparisons else "its baseline"
     if red:
         worst = max(red, key=lambda c: _worse_factor(c) or 1.0)
-        head = f"slower than {reference}: {_worse_words(worst)}"
+        head = f"{_worse_words(worst)}, worse than {reference}"
     elif not any(c.verdict.judged for c in comparisons):
         head = f"nothing could be compared with {reference}"
     else:
         head = f"not shown to be as fast as {reference}"
-    lines = [f"{nodeid}: {head}", *(line.text for line in comparison_lines(comparisons))]
+    lines = [head, *(line.text for line in comparison_lines(comparisons))]
     if what := list(changed):
         lines.append(f"  changed since the baseline: {'; '.join(what)}")
     return "\n".join(lines)
@@ -224,7 +224,7 @@ def _worse_factor(c: Comparison) -> float | None:
 def _worse_words(c: Comparison) -> str:
     unit = metric(c.metric).quantity.unit
     before, now = format_value(c.reference_value, unit), format_value(c.value, unit)
-    return f"{c.metric} {before} -> {now} ({_change(c.ratio)})"
+    return f"{c.metric} {_change(c.ratio)} ({before} -> {now})"
 
 
 def _detectable(ratio: float | None, direction: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_inferforge.engines import llamacpp
 from pytest_inferforge.engines.llamacpp_runner import assign
-from pytest_inferforge.errors import UsageError
+from pytest_inferforge.errors import EngineError, UsageError
 from pytest_inferforge.servers.spec import ServerSpec, pairs
 
 if TYPE_CHECKING:
@@ -98,10 +98,11 @@ def test_a_command_line_flag_is_refused() -> None:
         llamacpp.check(spec(args=("--ctx-size", "4096")))
 
 
-def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(UsageError, match="not installed") as caught:
-        llamacpp.check(spec())
+    llamacpp.check(spec())  # said when it is needed, so that tests of other servers go on
+    with pytest.raises(EngineError, match="not installed") as caught:
+        llamacpp.launch(spec(), 1, tmp_path)
     assert caught.value.do == "pip install 'pytest-inferforge[llamacpp]'"
 
 

@@ -1,0 +1,229 @@
+"""Save, compare, go red: the gate as pytest items, on a server whose speed is set."""
+
+import pytest
+
+from pytest_inferforge.codec import decode_session
+
+# A closed loop over a second and a half: what is gated are means, which a short stall of this machine moves little.
+CHAT = """
+    import pytest
+
+    @pytest.mark.infer_workload(arrivals="closed 8", requests=96, prompt_tokens=16, output_tokens=8)
+    def test_chat(infer_run):
+        pass
+"""
+TWO = """
+    import pytest
+    pytestmark = pytest.mark.infer_workload(
+        arrivals="closed 8", requests=24, prompt_tokens=16, output_tokens=8)
+
+    def test_one(infer_run): pass
+
+    @pytest.mark.parametrize("size", ["s", "l"])
+    def test_two(infer_run, size): pass
+"""
+FAST = {"ttft_s": 0.05, "gap_s": 0.01}
+SLOW = {"ttft_s": 0.15, "gap_s": 0.03}
+
+
+@pytest.fixture
+def baseline(suite, timetable):
+    """Three sessions of CHAT stored as `main`; returns the URL of the server they were measured on."""
+    suite.write("test_a.py", CHAT)
+    url = timetable(**FAST)
+    for _ in range(3):
+        assert suite.run(f"--infer-url={url}", "--infer-save=main").exit_code == 0
+    return url
+
+
+def comparisons(done):
+    return {(c["nodeid"], c["metric"]): c["verdict"] for c in done.document["comparisons"]}
+
+
+def test_an_unchanged_fourth_session_is_green_and_says_why(suite, baseline):
+    done = suite.run(f"--infer-url={baseline}", "--infer-compare=main")
+    assert done.exit_code == 0, done.output
+    assert done.outcomes == {"test_a.py::test_chat": "passed", "test_a.py::test_chat.regression": "passed"}
+    found = comparisons(done)
+    assert set(found) == {("test_a.py::test_chat", m) for m in ("output_tok_per_s", "tpot_s.mean")}
+    assert set(found.values()) <= {"not_regressed", "inconclusive"}
+    assert all(c["reason"] for c in done.document["comparisons"])
+    assert "baseline main: 3 sessions" in done.output
+    assert "smallest change for the worse that this session can see" in done.output
+
+
+def test_a_slower_server_is_red_as_an_item_of_its_own(suite, timetable, baseline):
+    done = suite.run(f"--infer-url={timetable(**SLOW)}", "--infer-compare=main", "--infer-save=main")
+    assert done.exit_code == 1
+    assert done.outcomes == {"test_a.py::test_chat": "passed", "test_a.py::test_chat.regression": "failed"}
+    assert done.counts["failures"] == 1
+    message = done.failures["test_a.py::test_chat.regression"]
+    assert "worse than baseline:main" in message
+    assert "regressed" in message
+    assert comparisons(done)["test_a.py::test_chat", "output_tok_per_s"] == "regressed"
+    # a red session is stored, but is no reference
+    stored = sorted((suite.folder / ".inferforge/baselines/main").glob("*.json"))
+    accepted = [decode_session(p.read_bytes(), where=str(p)).accepted for p in stored]
+    assert accepted == [True, True, True, False]
+
+
+def test_selection_works_as_pytest_users_know_it(suite, timetable, baseline):
+    slow = f"--infer-url={timetable(**SLOW)}"
+    without = suite.run(slow, "--infer-compare=main", "-k", "not regression")
+    assert without.exit_code == 0
+    assert without.outcomes == {"test_a.py::test_chat": "passed"}
+    assert "2 comparisons of the baseline not selected" in without.output
+
+    alone = suite.run(slow, "--infer-compare=main", "test_a.py::test_chat.regression")
+    assert alone.exit_code == 1
+    assert alone.outcomes == {"test_a.py::test_chat.regression": "failed"}
+    assert alone.document["tests"][0]["boots"][0]["requests"]["issued"] == 96
+
+    last_failed = suite.run(slow, "--infer-compare=main", "--lf")
+    assert last_failed.outcomes == {"test_a.py::test_chat.regression": "failed"}
+
+    deselected = suite.run(slow, "--infer-compare=main", "--deselect=test_a.py::test_chat.regression")
+    assert deselected.outcomes == {"test_a.py::test_chat": "passed"}
+
+
+def test_observing_warns_only(suite, timetable, baseline):
+    done = suite.run(f"--infer-url={timetable(**SLOW)}", "--infer-compare=main", "--infer-policy=observe")
+    assert done.exit_code == 0
+    assert "InferforgeWarning" in done.output
+    assert done.document["session"]["verdict"] == "observed"
+
+
+def test_parametrized_tests_keep_their_ids_and_come_last(suite, timetable):
+    suite.write("test_a.py", TWO)
+    url = timetable()
+    done = suite.run(f"--infer-url={url}", "--infer-compare=main", "--infer-missing=record", "-v")
+    assert done.exit_code == 0, done.output
+    order = [line.split()[0] for line in done.output.splitlines() if line.startswith("test_a.py::") and "%]" in line]
+    assert order == [
+        "test_a.py::test_one", "test_a.py::test_two[s]", "test_a.py::test_two[l]",
+        "test_a.py::test_one.regression", "test_a.py::test_two.regression[s]", "test_a.py::test_two.regression[l]",
+    ]  # fmt: skip
+    one = suite.run(f"--infer-url={url}", "--infer-compare=main", "--infer-missing=record",
+                    "test_a.py::test_two.regression[l]")  # fmt: skip
+    assert list(one.outcomes) == ["test_a.py::test_two.regression[l]"]
+
+
+def test_the_first_days_record_and_then_judge(suite, timetable):
+    suite.write("test_a.py", CHAT)
+    url = timetable(**FAST)
+    runs = [suite.run(f"--infer-url={url}", "--infer-compare=main", "--infer-missing=record") for _ in range(4)]
+    assert [r.exit_code for r in runs] == [0, 0, 0, 0]
+    assert all(v == "no_baseline" for r in runs[:3] for v in comparisons(r).values())
+    assert all(v in ("not_regressed", "inconclusive") for v in comparisons(runs[3]).values())
+    assert len(list((suite.folder / ".inferforge/baselines/main").glob("*.json"))) == 3
+
+
+def test_a_gate_that_judged_nothing_is_red(suite, timetable):
+    suite.write("test_a.py", CHAT)
+    url = timetable()
+    suite.run(f"--infer-url={url}", "--infer-save=main")
+    done = suite.run(f"--infer-url={url}", "--infer-compare=main")
+    assert done.exit_code == 1
+    assert "nothing could be compared with baseline:main" in done.failures["test_a.py::test_chat.regression"]
+    assert set(comparisons(done).values()) == {"no_baseline"}
+
+
+def test_two_sessions_still_see_a_gross_loss(suite, timetable):
+    suite.write("test_a.py", CHAT)
+    url = timetable(**FAST)
+    for _ in range(2):
+        suite.run(f"--infer-url={url}", "--infer-save=main")
+    done = suite.run(f"--infer-url={timetable(**SLOW)}", "--infer-compare=main")
+    assert done.exit_code == 1
+    assert "gross" in done.failures["test_a.py::test_chat.regression"]
+
+
+def test_another_workload_is_incomparable(suite, baseline):
+    done = suite.run(f"--infer-url={baseline}", "--infer-compare=main", "--infer-workload", "seed=9")
+    assert done.exit_code == 1
+    assert set(comparisons(done).values()) == {"incomparable"}
+    assert "workload" in done.failures["test_a.py::test_chat.regression"]
+
+
+def test_a_broken_baseline_file_is_named_and_left_alone(suite, baseline):
+    path = sorted((suite.folder / ".inferforge/baselines/main").glob("*.json"))[0]
+    path.write_text("{")
+    done = suite.run(f"--infer-url={baseline}", "--infer-compare=main")
+    assert done.exit_code == 4
+    assert path.name in done.output
+    assert path.read_text() == "{"
+
+
+def test_named_loads_are_gated_and_run_their_body_alone(suite, timetable):
+    suite.write(
+        "test_a.py",
+        """
+        def test_ramp(infer_load):
+            arguments = dict(requests=60, prompt_tokens=16, output_tokens=4)
+            infer_load(arrivals="poisson 100 req/s", name="chat", **arguments)
+            infer_load(arrivals="poisson 200 req/s", **arguments)
+
+        def test_unnamed(infer_load):
+            infer_load(arrivals="closed 2", requests=10, prompt_tokens=16, output_tokens=4)
+        """,
+    )
+    url = timetable()
+    for _ in range(3):
+        assert suite.run(f"--infer-url={url}", "--infer-save=main").exit_code == 0
+    done = suite.run(f"--infer-url={timetable(**SLOW)}", "--infer-compare=main")
+    assert done.outcomes == {
+        "test_a.py::test_ramp": "passed", "test_a.py::test_unnamed": "passed",
+        "test_a.py::test_ramp.regression": "failed", "test_a.py::test_unnamed.regression": "skipped",
+    }  # fmt: skip
+    named = {(c["nodeid"], c["name"]) for c in done.document["comparisons"]}
+    assert named == {("test_a.py::test_ramp", "chat")}
+    alone = suite.run(f"--infer-url={timetable(**SLOW)}", "--infer-compare=main", "test_a.py::test_ramp.regression")
+    assert alone.outcomes == {"test_a.py::test_ramp.regression": "failed"}
+    assert "worse than baseline:main" in alone.output
+
+
+def test_async_tests_have_their_regression_too(suite, timetable):
+    suite.write(
+        "test_a.py",
+        """
+        import pytest
+
+        @pytest.mark.asyncio
+        async def test_hand(infer_load):
+            run = await infer_load.go(
+                arrivals="poisson 100 req/s", requests=60, prompt_tokens=16, output_tokens=4, name="hand")
+            assert run.metrics["error_ratio"] == 0
+        """,
+    )
+    url = timetable()
+    for _ in range(3):
+        assert suite.run(f"--infer-url={url}", "--infer-save=main").exit_code == 0
+    done = suite.run(f"--infer-url={timetable(**SLOW)}", "--infer-compare=main", "test_a.py::test_hand.regression")
+    assert done.outcomes == {"test_a.py::test_hand.regression": "failed"}
+
+
+def test_regression_items_inherit_skips_but_neither_xfail_nor_fixtures(suite, timetable):
+    suite.write(
+        "test_a.py",
+        """
+        import pytest
+        W = pytest.mark.infer_workload(arrivals="closed 2", requests=30, prompt_tokens=16, output_tokens=4)
+
+        @pytest.fixture(autouse=True)
+        def noisy(request):
+            assert not request.node.name.endswith(".regression")
+
+        @W
+        @pytest.mark.skip(reason="not today")
+        def test_skipped(infer_run): pass
+
+        @W
+        @pytest.mark.xfail(reason="known", strict=True)
+        def test_known(infer_run): assert False
+        """,
+    )
+    done = suite.run(f"--infer-url={timetable()}", "--infer-compare=main", "--infer-missing=record")
+    assert done.outcomes == {
+        "test_a.py::test_skipped": "skipped", "test_a.py::test_known": "skipped",  # xfailed
+        "test_a.py::test_skipped.regression": "skipped", "test_a.py::test_known.regression": "passed",
+    }, done.output  # fmt: skip

@@ -1,0 +1,121 @@
+"""Which part may import which: the arrows of the design, read from the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "pytest_inferforge"
+
+# part -> the parts of ours it may import
+ARROWS = {
+    "errors": set(),
+    "words": set(),
+    "options": set(),
+    "dialects": set(),
+    "records": set(),
+    "units": {"errors"},
+    "metrics": {"errors"},
+    "codec": {"errors", "records"},
+    "table": {"records"},
+    "measures": {"metrics", "table"},
+    "run": {"measures", "metrics", "records", "table", "workload"},
+    "validity": {"measures", "metrics", "options", "table", "units"},
+    "policy": {"records"},
+    "stats": set(),
+    "slo": {"errors", "measures", "metrics", "options", "records", "stats", "table", "units"},
+    "gate": {"metrics", "options", "records", "stats", "units"},
+    "processes": {"errors"},
+    "_guardian": set(),
+    "workload": {"errors", "options", "units", "words"},
+    "loadgen": {"dialects", "errors", "processes", "table", "workload"},
+    "engines": {"dialects", "errors", "words"},
+    "servers": {"engines", "errors", "processes"},
+    "baselines": {"codec", "errors", "records"},
+    "report": {"metrics", "records", "run", "units"},
+    "testing": {"errors", "loadgen", "processes"},
+    "pytest_plugin": {
+        "baselines", "dialects", "engines", "errors", "gate", "loadgen", "measures", "options", "policy",
+        "processes", "records", "report", "run", "servers", "slo", "units", "validity", "workload",
+    },
+    "__init__": {"errors", "run", "workload"},
+}  # fmt: skip
+
+# third party -> the parts that own it
+OWNERS = {
+    "scipy": {"stats"},
+    "pytest": {"pytest_plugin", "testing"},
+    "_pytest": {"pytest_plugin"},
+    "httptools": {"loadgen", "testing"},
+    "uvloop": {"loadgen", "testing"},
+    "httpx": {"servers", "engines", "pytest_plugin", "testing"},
+    "psutil": {"processes", "servers"},
+    "tabulate": {"report"},
+    "prometheus_client": {"servers"},
+    "xllamacpp": {"engines"},
+    "gguf": {"engines"},
+    "subprocess": {"processes", "_guardian", "baselines"},  # baselines: git alone
+    "lm_eval": set(),
+}
+SOCKETS = {"loadgen", "testing", "servers"}  # servers: a free port
+
+
+def part_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """(dotted name, at run time) of every import, those in functions and under TYPE_CHECKING included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "pytest_inferforge":
+                yield from (f"pytest_inferforge.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows(path):
+    part = part_of(path)
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top == "pytest_inferforge" and rest:
+            target = rest.partition(".")[0]
+            if target != part and target in ARROWS:
+                assert target in ARROWS[part], f"{path.name} imports {target}"
+        if top in OWNERS:
+            assert part in OWNERS[top], f"{path.name} imports {top}"
+        if top == "socket":
+            assert part in SOCKETS, f"{path.name} imports socket"
+
+
+def test_every_part_has_its_arrows():
+    assert {part_of(p) for p in FILES} == set(ARROWS)
+
+
+def test_no_arrow_is_left_over():
+    used = {part: set() for part in ARROWS}
+    for path in FILES:
+        for name in imports(path):
+            if name.startswith("pytest_inferforge."):
+                used[part_of(path)].add(name.split(".")[1])
+    unused = {part: ARROWS[part] - used[part] for part in ARROWS if ARROWS[part] - used[part]}
+    assert unused == {}
+
+
+def test_the_parts_that_meet_only_in_the_plugin_do_not_know_each_other():
+    islands = ("loadgen", "servers", "engines")
+    for one in islands:
+        for other in islands:
+            if (one, other) not in (("servers", "engines"),) and one != other:
+                assert other not in ARROWS[one]
+
+
+def test_no_module_is_long():
+    long = {str(p.relative_to(ROOT)): n for p in FILES if (n := len(p.read_text().splitlines())) > 400}
+    assert long == {}
