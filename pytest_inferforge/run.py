@@ -32,7 +32,7 @@ class Run:
     """One workload measured on one or more boots.
 
     `metrics` maps metric ids to values in their unit, the mean over the valid boots. `slos` are the test's
-    SLOs judged on this run, the error check included. `name`: of a run made by hand, else "".
+    SLOs judged on this run, the error check included. `by_hand`: by `infer_load`; `name`: what it was called.
     """
 
     nodeid: str
@@ -41,6 +41,7 @@ class Run:
     boots: tuple[RunBoot, ...]
     limits: Limits
     slos: tuple[SloResult, ...] = ()
+    by_hand: bool = False
 
     @property
     def valid_boots(self) -> tuple[RunBoot, ...]:

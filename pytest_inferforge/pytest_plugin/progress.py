@@ -13,40 +13,50 @@ if TYPE_CHECKING:
     from pytest_inferforge.workload.schedule import Schedule
 
 _BAR = 24
+_WIDE = 84  # columns that a line with a bar may need
 
 
 class ProgressLine:
     """Writes over itself; silent where standard output is no terminal, and under -q."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+        terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
         self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
-        writer = getattr(self._terminal, "_tw", None)
-        file = getattr(writer, "_file", None)
+        self._writer: Any = getattr(terminal, "_tw", None)
+        self._file: Any = getattr(self._writer, "_file", None)
         quiet = config.option.verbose < 0
-        self._on = bool(file is not None and file.isatty() and not quiet)
+        self._on = bool(self._file is not None and self._file.isatty() and self._capture and not quiet)
         self._shown = 0
 
     def show(self, progress: Progress, schedule: Schedule) -> None:
         if self._on:
-            self._write(line(progress, schedule))
+            self._write(line(progress, schedule, bar=_BAR if self._room() > _WIDE else 0))
 
     def clear(self) -> None:
         if self._on and self._shown:
             self._write("")
             self._shown = 0
 
+    def _room(self) -> int:
+        """Columns behind what pytest has already written on this line."""
+        written = len(getattr(self._writer, "_current_line", ""))
+        return max(0, int(self._writer.fullwidth) - written - 1)
+
     def _write(self, text: str) -> None:
-        width = self._terminal._tw.fullwidth - 1  # noqa: SLF001 (pytest's reporter has no other way to its width)
-        text = text[:width]
+        """Behind what pytest has already written on this line, which stays."""
+        before = getattr(self._writer, "_current_line", "")
+        text = text[: self._room()]
+        pieces = ["\r", before, text.ljust(self._shown)]
+        if not text:
+            pieces += ["\r", before]
         with self._capture.global_and_fixture_disabled():
-            self._terminal._tw._file.write("\r" + text.ljust(self._shown) + ("\r" if not text else ""))  # noqa: SLF001
-            self._terminal._tw._file.flush()  # noqa: SLF001
+            self._file.write("".join(pieces))
+            self._file.flush()
         self._shown = len(text)
 
 
-def line(progress: Progress, schedule: Schedule) -> str:
-    """`load [#####-----] 120/400 requests, 6 in flight, 2 failed, 14 s`."""
+def line(progress: Progress, schedule: Schedule, *, bar: int) -> str:
+    """`load [#####.....] 120/400 requests, 6 in flight, 2 failed, 14 s`; `bar`: its columns, 0 for none."""
     total = schedule.workload.expected_requests
     ended = progress.done + progress.failed
     seconds = progress.elapsed_ns / 1e9
@@ -56,9 +66,10 @@ def line(progress: Progress, schedule: Schedule) -> str:
     else:
         share = min(1.0, seconds / (schedule.workload.duration_s or 1.0))
         amount = f"{ended} requests"
-    full = round(share * _BAR)
+    full = round(share * bar)
+    drawn = f"[{'#' * full}{'.' * (bar - full)}] " if bar else ""
     failed = f", {progress.failed} failed" if progress.failed else ""
     return (
-        f"  {progress.phase:<6} [{'#' * full}{'.' * (_BAR - full)}] {amount}, {progress.in_flight} in flight"
+        f"  {progress.phase:<6} {drawn}{amount}, {progress.in_flight} in flight"
         f"{failed}, {format_value(seconds, 's')}"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_inferforge import engines, gate
@@ -37,6 +37,17 @@ if TYPE_CHECKING:
     from pytest_inferforge.workload.spec import Workload
 
     Measured = Run | InferforgeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run that was measured. `key`: what it is stored under; `stored`: it has a place in a baseline."""
+
+    key: str
+    declared: Declared
+    run: Run
+    result: TestResult
+    stored: bool
 
 
 class InferSession:
@@ -69,9 +80,8 @@ class InferSession:
         self.changed: tuple[str, ...] = ()
         self.failed_items: set[str] = set()
         self.errors: list[str] = []
-        self.finished: list[tuple[Declared, Run]] = []  # every run, in the order in which it was measured
+        self.finished: list[Finished] = []  # in the order in which they were measured
         self.on_progress: OnProgress | None = None
-        self._results: dict[str, TestResult] = {}
         self._pool: ServerPool | None = None
         self._measurer: Measurer | None = None
 
@@ -185,14 +195,19 @@ class InferSession:
         boot = self._measure(declared, workload, self.server(declared.server))
         if boot.result.reasons:
             raise _invalid(declared.nodeid, [boot])
-        run = Run(nodeid=declared.nodeid, name=name or "", workload=workload, boots=(boot,), limits=limits)
+        run = Run(
+            nodeid=declared.nodeid,
+            name=name or "",
+            workload=workload,
+            boots=(boot,),
+            limits=limits,
+            by_hand=True,
+        )
         run = replace(run, slos=self._judge_slos(declared.slos, run))
-        self.finished.append((declared, run))
         if key:
             self.runs[key] = run
-            self._keep(
-                key, replace(declared, workload=workload, gated=gated_metrics(workload, declared.slos)), run
-            )
+        gated = gated_metrics(workload, declared.slos) if key else ()
+        self._keep(key or f"{declared.key}::{len(self.finished)}", replace(declared, gated=gated), run)
         return run
 
     def _measure_group(self, first: Declared) -> None:
@@ -260,18 +275,19 @@ class InferSession:
             boots=tuple(boots),
             limits=slos.per_request_limits(declared.slos),
         )
-        self._keep(declared.key, declared, run)
         if not run.valid_boots:
+            self._keep(declared.key, declared, run)
             return _invalid(declared.nodeid, boots)
         run = replace(run, slos=self._judge_slos(declared.slos, run))
-        self.finished.append((declared, run))
+        self._keep(declared.key, declared, run)
         return run
 
     def _keep(self, key: str, declared: Declared, run: Run) -> None:
-        assert run.workload is not None
         schedule = self.measurer.schedule(run.workload)
         facts = self.servers.get(run.boots[-1].result.boot, {})
-        self._results[key] = test_result(key, declared, run, schedule.hash, facts)
+        result = test_result(key, declared, run, schedule.hash, facts)
+        stored = bool(run.valid_boots) and (not run.by_hand or bool(run.name))
+        self.finished.append(Finished(key=key, declared=declared, run=run, result=result, stored=stored))
 
     # -- judging ------------------------------------------------------------------------------------
 
@@ -318,7 +334,7 @@ class InferSession:
             boots=self.settings.boots,
             keys=self.settings.keys,
             root=self.root,
-            tests=list(self._results.values()),
+            tests=[done.result for done in self.finished if done.stored],
             complete=complete,
             accepted=accepted,
         )
@@ -358,7 +374,7 @@ class InferSession:
             names.append(self.settings.compare)
         lines = []
         for name in dict.fromkeys(names):
-            if not self._results:
+            if not any(done.stored for done in self.finished):
                 lines.append(f"nothing was measured, so nothing was added to baseline {name}")
                 continue
             path = self.store.save(name, self.result(complete=self.complete, accepted=self.accepted))
@@ -369,8 +385,8 @@ class InferSession:
     @property
     def complete(self) -> bool:
         """Every test of ours that was collected was selected and measured."""
-        measured = {d.key for d in self.declared.values() if d.workload is not None} <= self._results.keys()
-        return measured and not self.deselected and not self.errors
+        wanted = {d.key for d in self.declared.values() if d.workload is not None}
+        return wanted <= {done.key for done in self.finished} and not self.deselected and not self.errors
 
     @property
     def accepted(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge import gate
@@ -11,7 +12,7 @@ from pytest_inferforge.report.text import Line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_inferforge.pytest_plugin.session import InferSession
+    from pytest_inferforge.pytest_plugin.session import Finished, InferSession
     from pytest_inferforge.records import ComparisonVerdict
 
 BANNER = (
@@ -46,9 +47,9 @@ def collection_lines(session: InferSession) -> list[str]:
 def summary(session: InferSession, saved: Sequence[str]) -> list[Line]:
     """Every run with its SLOs, every comparison, and what was not judged."""
     lines: list[Line] = []
-    for declared, run in session.finished:
-        lines += text.run_lines(run, declared.server.describe())
-        if session.comparisons and (found := session.comparisons.get(_key(run.nodeid, run.name))):
+    for done in session.finished:
+        lines += text.run_lines(done.run, _server(session, done))
+        if session.comparisons and (found := session.comparisons.get(done.key)):
             lines.append(Line(text=f"  against baseline {session.settings.compare}:"))
             lines += text.comparison_lines(found)
         lines.append(Line(text=""))
@@ -68,12 +69,20 @@ def content(session: InferSession, exit_reason: str) -> dict[str, Any]:
         result,
         verdict=_verdict(session),
         exit_reason=exit_reason,
-        slos={_key(run.nodeid, run.name): run.slos for _, run in session.finished},
-        names={_key(run.nodeid, run.name): (run.nodeid, run.name or None) for _, run in session.finished},
+        tests=[done.result for done in session.finished],
+        slos={done.key: done.run.slos for done in session.finished},
+        names={done.key: (done.run.nodeid, done.run.name or None) for done in session.finished},
         comparisons=[c for found in (session.comparisons or {}).values() for c in found],
         baseline=session.settings.compare,
         not_selected=_not_selected(session),
     )
+
+
+def _server(session: InferSession, done: Finished) -> str:
+    """The server in a line, with the model that it turned out to serve."""
+    served = session.servers.get(done.run.boots[-1].result.boot, {}).get("model")
+    spec = done.declared.server
+    return replace(spec, model=spec.model or served).describe()
 
 
 def _comparing(session: InferSession) -> list[str]:
@@ -114,7 +123,3 @@ def _verdict(session: InferSession) -> str:
     if session.errors:
         return "error"
     return "fail" if session.failed_items else "pass"
-
-
-def _key(nodeid: str, name: str) -> str:
-    return f"{nodeid}::{name}" if name else nodeid

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pytest_inferforge.records import Comparison, SessionResult, SloResult
+    from pytest_inferforge.records import Comparison, SessionResult, SloResult, TestResult
 
 SCHEMA = 1
 _COMPARISON = (
@@ -42,6 +42,7 @@ def document(
     *,
     verdict: str,
     exit_reason: str,
+    tests: Sequence[TestResult],
     slos: Mapping[str, Sequence[SloResult]],
     names: Mapping[str, tuple[str, str | None]],
     comparisons: Sequence[Comparison],
@@ -50,7 +51,8 @@ def document(
 ) -> dict[str, Any]:
     """The document as plain values.
 
-    `slos`: results by the key of a test in `result`. `names`: key -> (node id, name of a run made by hand).
+    `tests`: every run, also those that no baseline keeps. `slos`: by the key of a test. `names`: key ->
+    (node id, name of a run made by hand).
     """
     return {
         "schema": SCHEMA,
@@ -65,7 +67,7 @@ def document(
             "source": dict(result.source),
             "comparisons_not_selected": not_selected,
         },
-        "tests": [_test(test, slos.get(test.nodeid, ()), names) for test in result.tests],
+        "tests": [_test(test, slos.get(test.nodeid, ()), names) for test in tests],
         "comparisons": [_comparison(c, names, baseline) for c in comparisons],
         "quality": [],
     }
@@ -80,7 +82,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _test(
-    test: Any, slos: Sequence[SloResult], names: Mapping[str, tuple[str, str | None]]
+    test: TestResult, slos: Sequence[SloResult], names: Mapping[str, tuple[str, str | None]]
 ) -> dict[str, Any]:
     nodeid, name = names.get(test.nodeid, (test.nodeid, None))
     return {
