@@ -253,7 +253,7 @@ class Adapter:
             document.write(self.settings.json_path, summary.content(self.session, _EXITS.get(exitstatus, "")))
 
     def summarize(self, terminal: Any) -> None:
-        if not self.session.declared:
+        if not self.session.declared or self.config.option.collectonly:
             return
         terminal.section("inferforge", sep="=")
         for line in summary.summary(self.session, self._saved):

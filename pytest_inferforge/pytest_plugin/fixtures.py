@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,6 +91,8 @@ class InferLoad:
 
     async def go(self, *, name: str | None = None, **arguments: Any) -> Run:
         """The same without blocking the event loop."""
+        import asyncio
+
         return await asyncio.to_thread(self._adapter.load, self._item, arguments, name, quiet=True)
 
 

@@ -10,6 +10,11 @@ from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 CALM = '[limits]\nschedule_lag = "1 s"\n'
 
 
+@pytest.fixture(scope="session")
+def calm():
+    return CALM
+
+
 @pytest.fixture
 def suite(tmp_path):
     folder = tmp_path / "suite"

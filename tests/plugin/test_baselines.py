@@ -1,14 +1,18 @@
 """Save, compare, go red: the gate as pytest items, on a server whose speed is set."""
 
+import shutil
+
 import pytest
 
 from pytest_inferforge.codec import decode_session
+from pytest_inferforge.testing.suite import Suite
+from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 
 # A closed loop over a second and a half: what is gated are means, which a short stall of this machine moves little.
 CHAT = """
     import pytest
 
-    @pytest.mark.infer_workload(arrivals="closed 8", requests=96, prompt_tokens=16, output_tokens=8)
+    @pytest.mark.infer_workload(arrivals="closed 8", requests=64, prompt_tokens=16, output_tokens=8)
     def test_chat(infer_run):
         pass
 """
@@ -23,16 +27,29 @@ TWO = """
     def test_two(infer_run, size): pass
 """
 FAST = {"ttft_s": 0.05, "gap_s": 0.01}
-SLOW = {"ttft_s": 0.15, "gap_s": 0.03}
+SLOW = {"ttft_s": 0.1, "gap_s": 0.02}
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory, calm):
+    """Three sessions of CHAT stored as `main`: their folder, and the URL of the server they were measured on."""
+    suite = Suite(tmp_path_factory.mktemp("stored"))
+    suite.write("pytest.ini", "[pytest]\n")
+    suite.write("inferforge.toml", calm)
+    suite.write("test_a.py", CHAT)
+    with TimetableServer(Timetable(**FAST)) as server:
+        for _ in range(3):
+            done = suite.run(f"--infer-url={server.url}", "--infer-save=main")
+            assert done.exit_code == 0, done.output
+        yield suite.folder / ".inferforge", server.url
 
 
 @pytest.fixture
-def baseline(suite, timetable):
-    """Three sessions of CHAT stored as `main`; returns the URL of the server they were measured on."""
+def baseline(suite, stored):
+    """A copy of the stored sessions in this suite; returns the URL of their server."""
+    folder, url = stored
     suite.write("test_a.py", CHAT)
-    url = timetable(**FAST)
-    for _ in range(3):
-        assert suite.run(f"--infer-url={url}", "--infer-save=main").exit_code == 0
+    shutil.copytree(folder, suite.folder / ".inferforge")
     return url
 
 
@@ -77,7 +94,7 @@ def test_selection_works_as_pytest_users_know_it(suite, timetable, baseline):
     alone = suite.run(slow, "--infer-compare=main", "test_a.py::test_chat.regression")
     assert alone.exit_code == 1
     assert alone.outcomes == {"test_a.py::test_chat.regression": "failed"}
-    assert alone.document["tests"][0]["boots"][0]["requests"]["issued"] == 96
+    assert alone.document["tests"][0]["boots"][0]["requests"]["issued"] == 64
 
     last_failed = suite.run(slow, "--infer-compare=main", "--lf")
     assert last_failed.outcomes == {"test_a.py::test_chat.regression": "failed"}
