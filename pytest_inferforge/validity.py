@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_inferforge import measures
-from pytest_inferforge.metrics import METRICS
 from pytest_inferforge.units import format_value
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.table import RequestTable
 
 _MISCOUNTED_SHARE = 0.01
+_FROM_DUE = frozenset({"ttft_s", "ttft_any_s", "ttfo_s", "e2e_s"})
 
 
 def reasons_against(
@@ -47,10 +47,10 @@ def reasons_against(
 def lag_limit_s(table: RequestTable, limits: Limits, options: LoadOptions) -> float:
     """The schedule lag (p99) above which a run is not judged, in seconds.
 
-    The larger of a fixed one and a share of the tightest latency limit, or of the median TTFT when the
-    test has no such limit.
+    The larger of a fixed one and a share of the tightest limit on a latency that runs from the due time, or
+    of the median TTFT when the test has no such limit. A late send moves no other latency.
     """
-    tight = [limit for name, (_, limit) in limits.items() if METRICS[name].unit == "s"]
+    tight = [limit for name, (_, limit) in limits.items() if name in _FROM_DUE]
     scale = min(tight) if tight else measures.statistic(measures.samples(table, "ttft_s"), "p50")
     share = options.lag_limit_share * scale if scale is not None and np.isfinite(scale) else 0.0
     return max(options.lag_limit_s, share)
