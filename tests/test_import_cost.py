@@ -21,7 +21,9 @@ OURS = """
 
 
 def printed(code):
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
     return done.stdout.split()
 
 
@@ -39,5 +41,5 @@ def test_and_little_of_ours():
 
 
 def test_the_package_itself_loads_lazily():
-    code = "import sys, pytest_inferforge; print('numpy' in sys.modules, pytest_inferforge.Poisson(8), 'numpy' in sys.modules)"
-    assert printed(code) == ["False", "poisson", "8", "req/s", "False"]
+    code = "import sys, pytest_inferforge as i; print(i.Poisson(8), 'numpy' in sys.modules)"
+    assert printed(code) == ["poisson", "8", "req/s", "False"]

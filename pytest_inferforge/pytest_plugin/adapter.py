@@ -160,10 +160,11 @@ class Adapter:
         try:
             return work()
         except InferforgeError as error:
-            self.session.errors.append(str(error))
-            _fail(str(error))
+            message = str(error)
         finally:
             self._progress.clear()
+        self.session.errors.append(message)
+        return _fail(message)
 
     # -- verdicts -------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ def run_lines(run: Run, server: str) -> list[Line]:
 def slo_failure(red: Sequence[tuple[Run, SloResult]]) -> str:
     """The message of a test that its SLOs fail."""
     results = [result for _, result in red]
-    head = f"{_plural(len(results), 'SLO')} not met"
+    head = f"{_plural(len(results), 'SLO')} not met: {', '.join(result.text for result in results)}"
     lines = [head, *(f"  {slo_sentence(result)}" for result in results)]
     for run, result in red:
         if result.metric == "error_ratio" and (failures := run.requests.failures()):

@@ -14,12 +14,14 @@ import sys
 import textwrap
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 from pytest_inferforge import processes
 from pytest_inferforge.errors import MeasuringError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _GRACE_S = 5.0
 
@@ -68,9 +70,9 @@ class Suite:
         output = log.read_text(errors="replace") if log.exists() else ""
         if code is None:
             raise MeasuringError(f"pytest did not end in {timeout_s:g} s", seen=output[-2000:])
-        cases = list(ElementTree.parse(junit).iter("testcase")) if junit.exists() else []  # noqa: S314 (ours)
+        cases = list(ET.parse(junit).iter("testcase")) if junit.exists() else []  # noqa: S314 (ours)
         outcomes = {_nodeid(case): _outcome(case) for case in cases}
-        suite = ElementTree.parse(junit).find("testsuite") if junit.exists() else None  # noqa: S314
+        suite = ET.parse(junit).find("testsuite") if junit.exists() else None  # noqa: S314
         return SuiteResult(
             exit_code=code,
             output=output,
@@ -96,7 +98,7 @@ class Suite:
         return processes.start(argv, env=merged, log_path=log, cwd=self.folder, grace_s=_GRACE_S)
 
 
-def _nodeid(case: ElementTree.Element) -> str:
+def _nodeid(case: ET.Element) -> str:
     """JUnit splits a node id into file, class and name."""
     file, name = case.get("file", ""), case.get("name", "")
     module = file.removesuffix(".py").replace("/", ".")
@@ -104,14 +106,14 @@ def _nodeid(case: ElementTree.Element) -> str:
     return "::".join(part for part in (file, inner, name) if part)
 
 
-def _outcome(case: ElementTree.Element) -> str:
+def _outcome(case: ET.Element) -> str:
     for tag, word in (("error", "error"), ("failure", "failed"), ("skipped", "skipped")):
         if case.find(tag) is not None:
             return word
     return "passed"
 
 
-def _failure(case: ElementTree.Element) -> str:
+def _failure(case: ET.Element) -> str:
     for tag in ("error", "failure"):
         if (found := case.find(tag)) is not None:
             return f"{found.get('message', '')}\n{found.text or ''}"

@@ -5,7 +5,6 @@ import pytest
 from pytest_inferforge.testing.suite import Suite
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 
-
 # Other programs of the machine that runs these tests may hold the client up: that is not what they are about.
 CALM = '[limits]\nschedule_lag = "1 s"\n'
 

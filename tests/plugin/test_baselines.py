@@ -8,7 +8,7 @@ from pytest_inferforge.codec import decode_session
 from pytest_inferforge.testing.suite import Suite
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 
-# A closed loop over a second and a half: what is gated are means, which a short stall of this machine moves little.
+# A closed loop over a second: what is gated are means, which a short stall of this machine moves little.
 CHAT = """
     import pytest
 
@@ -32,7 +32,7 @@ SLOW = {"ttft_s": 0.1, "gap_s": 0.02}
 
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory, calm):
-    """Three sessions of CHAT stored as `main`: their folder, and the URL of the server they were measured on."""
+    """Three sessions of CHAT stored as `main`: their folder, and the URL of their server."""
     suite = Suite(tmp_path_factory.mktemp("stored"))
     suite.write("pytest.ini", "[pytest]\n")
     suite.write("inferforge.toml", calm)
@@ -115,10 +115,17 @@ def test_parametrized_tests_keep_their_ids_and_come_last(suite, timetable):
     url = timetable()
     done = suite.run(f"--infer-url={url}", "--infer-compare=main", "--infer-missing=record", "-v")
     assert done.exit_code == 0, done.output
-    order = [line.split()[0] for line in done.output.splitlines() if line.startswith("test_a.py::") and "%]" in line]
+    order = [
+        line.split()[0]
+        for line in done.output.splitlines()
+        if line.startswith("test_a.py::") and "%]" in line
+    ]
     assert order == [
-        "test_a.py::test_one", "test_a.py::test_two[s]", "test_a.py::test_two[l]",
-        "test_a.py::test_one.regression", "test_a.py::test_two.regression[s]", "test_a.py::test_two.regression[l]",
+        f"test_a.py::{name}"
+        for name in (
+            "test_one", "test_two[s]", "test_two[l]",
+            "test_one.regression", "test_two.regression[s]", "test_two.regression[l]",
+        )
     ]  # fmt: skip
     one = suite.run(f"--infer-url={url}", "--infer-compare=main", "--infer-missing=record",
                     "test_a.py::test_two.regression[l]")  # fmt: skip
@@ -128,7 +135,9 @@ def test_parametrized_tests_keep_their_ids_and_come_last(suite, timetable):
 def test_the_first_days_record_and_then_judge(suite, timetable):
     suite.write("test_a.py", CHAT)
     url = timetable(**FAST)
-    runs = [suite.run(f"--infer-url={url}", "--infer-compare=main", "--infer-missing=record") for _ in range(4)]
+    runs = [
+        suite.run(f"--infer-url={url}", "--infer-compare=main", "--infer-missing=record") for _ in range(4)
+    ]
     assert [r.exit_code for r in runs] == [0, 0, 0, 0]
     assert all(v == "no_baseline" for r in runs[:3] for v in comparisons(r).values())
     assert all(v in ("not_regressed", "inconclusive") for v in comparisons(runs[3]).values())
@@ -163,7 +172,7 @@ def test_another_workload_is_incomparable(suite, baseline):
 
 
 def test_a_broken_baseline_file_is_named_and_left_alone(suite, baseline):
-    path = sorted((suite.folder / ".inferforge/baselines/main").glob("*.json"))[0]
+    path = min((suite.folder / ".inferforge/baselines/main").glob("*.json"))
     path.write_text("{")
     done = suite.run(f"--infer-url={baseline}", "--infer-compare=main")
     assert done.exit_code == 4
@@ -194,7 +203,9 @@ def test_named_loads_are_gated_and_run_their_body_alone(suite, timetable):
     }  # fmt: skip
     named = {(c["nodeid"], c["name"]) for c in done.document["comparisons"]}
     assert named == {("test_a.py::test_ramp", "chat")}
-    alone = suite.run(f"--infer-url={timetable(**SLOW)}", "--infer-compare=main", "test_a.py::test_ramp.regression")
+    alone = suite.run(
+        f"--infer-url={timetable(**SLOW)}", "--infer-compare=main", "test_a.py::test_ramp.regression"
+    )
     assert alone.outcomes == {"test_a.py::test_ramp.regression": "failed"}
     assert "worse than baseline:main" in alone.output
 
@@ -215,7 +226,9 @@ def test_async_tests_have_their_regression_too(suite, timetable):
     url = timetable()
     for _ in range(3):
         assert suite.run(f"--infer-url={url}", "--infer-save=main").exit_code == 0
-    done = suite.run(f"--infer-url={timetable(**SLOW)}", "--infer-compare=main", "test_a.py::test_hand.regression")
+    done = suite.run(
+        f"--infer-url={timetable(**SLOW)}", "--infer-compare=main", "test_a.py::test_hand.regression"
+    )
     assert done.outcomes == {"test_a.py::test_hand.regression": "failed"}
 
 

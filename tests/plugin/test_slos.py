@@ -49,7 +49,7 @@ def test_a_missed_limit_fails_the_test_with_a_readable_message(suite, timetable)
 
 
 def test_failed_requests_are_exceedances_and_fail_the_error_check(suite, timetable):
-    faults = {i: "http_500" for i in range(0, 320, 10)}
+    faults = dict.fromkeys(range(0, 320, 10), "http_500")
     write_chat(suite, "ttft p99 < 1 s")
     done = suite.run(f"--infer-url={timetable(faults=faults)}")
     message = done.failures["test_a.py::test_chat"]
@@ -61,7 +61,11 @@ def test_failed_requests_are_exceedances_and_fail_the_error_check(suite, timetab
 
 @pytest.mark.parametrize(
     ("policy", "outcome", "words"),
-    [("default", "failed", "SLO not met"), ("strict", "failed", "SLO not met"), ("observe", "passed", "warning")],
+    [
+        ("default", "failed", "SLO not met"),
+        ("strict", "failed", "SLO not met"),
+        ("observe", "passed", "warning"),
+    ],
 )
 def test_policies_on_a_failed_slo(suite, timetable, policy, outcome, words):
     write_chat(suite, "ttft p99 < 3 ms")
@@ -71,7 +75,9 @@ def test_policies_on_a_failed_slo(suite, timetable, policy, outcome, words):
     assert slo(done, "ttft p99 < 3 ms")["verdict"] == "fail"
 
 
-@pytest.mark.parametrize(("policy", "outcome"), [("default", "passed"), ("strict", "failed"), ("observe", "passed")])
+@pytest.mark.parametrize(
+    ("policy", "outcome"), [("default", "passed"), ("strict", "failed"), ("observe", "passed")]
+)
 def test_policies_on_doubt_that_meets_its_limit(suite, timetable, policy, outcome):
     # 2 of 320 requests are slow: 0.6 % exceed where 1 % may, and 320 requests cannot show that
     write_chat(suite, "error rate <= 1 %")
@@ -84,7 +90,7 @@ def test_policies_on_doubt_that_meets_its_limit(suite, timetable, policy, outcom
 
 def test_doubt_that_misses_its_limit_fails_by_default(suite, timetable):
     write_chat(suite, "error rate <= 1 %")
-    done = suite.run(f"--infer-url={timetable(faults={i: 'http_500' for i in (7, 70, 100, 200)})}")
+    done = suite.run(f"--infer-url={timetable(faults=dict.fromkeys((7, 70, 100, 200), 'http_500'))}")
     assert slo(done, "error rate <= 1 %")["verdict"] == "inconclusive"
     assert done.outcomes == {"test_a.py::test_chat": "failed"}
 
@@ -128,7 +134,8 @@ def test_limits_add_up_and_keywords_mean_the_same(suite, timetable):
         @pytest.mark.infer_slo(ttft_p95="80 ms", output_tok_per_s=">= 10 tok/s")
         class TestChat:
             @pytest.mark.infer_slo("e2e p50 < 1 s")
-            @pytest.mark.infer_workload(arrivals="poisson 100 req/s", requests=100, prompt_tokens=16, output_tokens=4)
+            @pytest.mark.infer_workload(
+                arrivals="poisson 100 req/s", requests=100, prompt_tokens=16, output_tokens=4)
             def test_chat(self, infer_run):
                 assert len(infer_run.slos) == 4
         """,
@@ -149,7 +156,8 @@ def test_command_line_beats_marker_except_over_a_pin(suite, timetable):
         def test_free(infer_run):
             assert infer_run.workload.requests == 12
 
-        @pytest.mark.infer_workload(arrivals="closed 2", requests=40, prompt_tokens=16, output_tokens=4, pin=True)
+        @pytest.mark.infer_workload(
+            arrivals="closed 2", requests=40, prompt_tokens=16, output_tokens=4, pin=True)
         def test_pinned(infer_run):
             assert infer_run.workload.requests == 40
 
@@ -164,7 +172,10 @@ def test_command_line_beats_marker_except_over_a_pin(suite, timetable):
 
 
 def test_the_projects_file_is_below_markers(suite, timetable):
-    suite.write("inferforge.toml", "limits = {schedule_lag = '1 s'}\n[workload]\noutput_tokens = 6\nseed = 3\n[margins]\np99 = '20 %'\n")
+    suite.write(
+        "inferforge.toml",
+        "limits = {schedule_lag = '1 s'}\n[workload]\noutput_tokens = 6\nseed = 3\n[margins]\np99 = '20 %'\n",
+    )
     suite.write(
         "test_a.py",
         """

@@ -40,7 +40,8 @@ CASES = {
         one_test(arguments=WORKLOAD + ', duration="3 s"'), (), ["needs requests or a duration", "seen: both"],
     ),
     "rate without unit": (
-        one_test(arguments=WORKLOAD.replace("closed 2", "poisson 8")), (), ["without a unit", "poisson 8 req/s"],
+        one_test(arguments=WORKLOAD.replace("closed 2", "poisson 8")), (),
+        ["without a unit", "poisson 8 req/s"],
     ),
     "unknown engine": (one_test(), ("--infer-backend=vlmm",), ["no engine 'vlmm'"]),
     "unknown setting": (
@@ -66,7 +67,11 @@ CASES = {
 def test_said_before_anything_boots(suite, case):
     content, args, told = CASES[case]
     suite.write("test_a.py", content)
-    backend = () if any(a.startswith(("--infer-backend", "--infer-url")) for a in args) else ("--infer-backend=llama.cpp",)
+    backend = (
+        ()
+        if any(a.startswith(("--infer-backend", "--infer-url")) for a in args)
+        else ("--infer-backend=llama.cpp",)
+    )
     done = suite.run(*backend, *args)
     assert done.exit_code == USAGE, done.output
     for words in told:
@@ -83,7 +88,9 @@ def test_unknown_option_of_ours_is_pytests_own_error(suite):
     assert done.exit_code == USAGE
 
 
-@pytest.mark.parametrize("why", [{"env": {"CI": "true"}}, {"args": ("--infer-save=x",)}, {"args": ("--infer-compare=x",)}])
+@pytest.mark.parametrize(
+    "why", [{"env": {"CI": "true"}}, {"args": ("--infer-save=x",)}, {"args": ("--infer-compare=x",)}]
+)
 def test_a_gate_never_runs_on_the_default_backend(suite, why):
     suite.write("test_a.py", one_test())
     done = suite.run(*why.get("args", ()), env=why.get("env"))
@@ -101,5 +108,8 @@ def test_all_faulty_tests_are_named_at_once(suite):
 
 
 def test_a_modules_server_needs_do_not_bind_its_plain_tests(suite):
-    suite.write("test_a.py", "import pytest\npytestmark = pytest.mark.infer_server(max_num_seqs=2)\ndef test_plain(): pass")
+    suite.write(
+        "test_a.py",
+        "import pytest\npytestmark = pytest.mark.infer_server(max_num_seqs=2)\ndef test_plain(): pass",
+    )
     assert suite.run().outcomes == {"test_a.py::test_plain": "passed"}
