@@ -14,7 +14,7 @@ from pytest_inferforge import policy
 from pytest_inferforge.errors import InferforgeError, UsageError
 from pytest_inferforge.policy import Consequence
 from pytest_inferforge.pytest_plugin import FIXTURES, OUR_MARKERS, settings, summary
-from pytest_inferforge.pytest_plugin.declared import Declared, Mark, declare
+from pytest_inferforge.pytest_plugin.declared import Declared, Mark, declare, filled
 from pytest_inferforge.pytest_plugin.items import RegressionItem
 from pytest_inferforge.pytest_plugin.progress import ProgressLine
 from pytest_inferforge.pytest_plugin.session import InferSession
@@ -100,8 +100,9 @@ class Adapter:
             return
         used = FIXTURES & set(getattr(item, "fixturenames", ()))
         own = {id(mark) for mark in item.own_markers}
+        values = getattr(getattr(item, "callspec", None), "params", {})
         marks = [
-            Mark(name=mark.name, args=mark.args, kwargs=mark.kwargs, own=id(mark) in own)
+            filled(Mark(name=mark.name, args=mark.args, kwargs=mark.kwargs, own=id(mark) in own), values)
             for mark in item.iter_markers()
             if mark.name in OUR_MARKERS
         ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge import slo as slos
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.slo import Slo
     from pytest_inferforge.workload.spec import Workload
 
+_PLACE = re.compile(r"\{(\w+)\}")
 _SERVER_WORDS = ("backend", "model", "url", "port", "boot_timeout", "args")
 _GATED = {
     False: ("ttft_s.mean", "ttft_s.p99", "tpot_s.mean"),  # open loop: arrivals pin the throughput
@@ -56,6 +58,26 @@ class Declared:
     def key(self) -> str:
         """What its results are stored under."""
         return self.nodeid
+
+
+def filled(mark: Mark, values: Mapping[str, object]) -> Mark:
+    """A parametrized test's values in the texts of its markers: "poisson {rate} req/s".
+
+    Braces around anything that is no parameter stay as they are.
+    """
+    if not values:
+        return mark
+
+    def fill(part: object) -> object:
+        if not isinstance(part, str):
+            return part
+        return _PLACE.sub(lambda found: str(values.get(found[1], found[0])), part)
+
+    return replace(
+        mark,
+        args=tuple(fill(part) for part in mark.args),
+        kwargs={name: fill(part) for name, part in mark.kwargs.items()},
+    )
 
 
 def declare(nodeid: str, marks: Sequence[Mark], fixtures: Iterable[str], settings: Settings) -> Declared:

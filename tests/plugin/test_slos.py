@@ -194,6 +194,27 @@ def test_the_projects_file_is_below_markers(suite, timetable):
     assert "did you mean policy?" in done.output
 
 
+def test_parametrized_values_fill_the_texts_of_markers(suite, timetable):
+    suite.write(
+        "test_a.py",
+        """
+        import pytest
+
+        @pytest.mark.parametrize(("users", "limit"), [(2, "5 s"), (3, "6 s")])
+        @pytest.mark.infer_workload(
+            arrivals="closed {users}", requests=20, prompt_tokens=16, output_tokens=4,
+            extra_body='{"a": "{b}"}')
+        @pytest.mark.infer_slo("ttft p50 < {limit}")
+        def test_a(infer_run, users, limit):
+            assert infer_run.workload.arrivals.concurrency == users
+            assert infer_run.workload.extra_body == '{"a": "{b}"}'
+            assert infer_run.slos[0].text == f"ttft p50 < {limit}"
+        """,
+    )
+    done = suite.run(f"--infer-url={timetable()}")
+    assert done.exit_code == 0, done.output
+
+
 def test_quick_runs_a_few_requests_and_judges_nothing(suite, timetable):
     write_chat(suite, "ttft p99 < 1 ms")
     done = suite.run(f"--infer-url={timetable()}", "--infer-quick")
