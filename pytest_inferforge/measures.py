@@ -38,11 +38,12 @@ def values(table: RequestTable, quantity_id: str) -> Floats:
 def samples(table: RequestTable, quantity_id: str) -> Floats:
     """float64 (k,), in schedule order: completed requests' values, +inf for failed ones.
 
-    Undefined values (TPOT of a one-token answer) and censored requests are left out.
+    Undefined values (TPOT of a one-token answer) and censored requests are left out; what the client itself
+    did (its lag, its connects) is known of every request.
     """
     column = np.where(_fails(table, quantity_id), math.inf, values(table, quantity_id))
-    keep = (table.ok | table.failed) & ~np.isnan(column)
-    return column[keep]
+    keep = table.ok | table.failed | (quantity_id in _OF_THE_CLIENT)
+    return column[keep & ~np.isnan(column)]
 
 
 def exceeds(table: RequestTable, quantity_id: str, limit: float, op: str) -> Bools:
@@ -84,7 +85,7 @@ def steady_window(table: RequestTable) -> tuple[float, float] | None:
 
     What comes after the last start is the drain: fewer and fewer requests run, so it is outside. When all
     starts lie together (a burst, or no more requests than slots) the window is the makespan.
-    None: nothing was sent.
+    None: no request was completed.
     """
     start = table.start_s[~np.isnan(table.start_s)]
     if not len(start):
@@ -169,7 +170,7 @@ def _satisfies(column: Floats, limit: float, op: str) -> Bools:
 
 def _fails(table: RequestTable, quantity_id: str) -> Bools:
     """Which requests have this latency at infinity: the client's own lag and connects are no latencies."""
-    if quantity_id in ("schedule_lag_s", "connect_s"):
+    if quantity_id in _OF_THE_CLIENT:
         return np.zeros(len(table), dtype=bool)
     return table.failed
 
@@ -177,8 +178,7 @@ def _fails(table: RequestTable, quantity_id: str) -> Bools:
 def _age(table: RequestTable, quantity_id: str) -> Floats:
     """How old each request was when it ended, where the quantity had not come true by then; else NaN."""
     start = table.times["send_s"] if "service" in quantity_id else table.start_s
-    reached = {"ttft_s": "first_token_s", "ttft_service_s": "first_token_s", "ttfo_s": "first_visible_s"}
-    column = reached.get(quantity_id)
+    column = _REACHED.get(quantity_id)
     if column is None and not quantity_id.startswith("e2e"):
         return np.full(len(table), math.nan)
     age = table.times["end_s"] - start
@@ -195,13 +195,14 @@ def _ttft(table: RequestTable) -> Floats:
 def _tpot(table: RequestTable) -> Floats:
     """(last - first) / (n - k1), with k1 = tokens of the first chunk.
 
-    k1 is known when every chunk is one token (as many chunks as tokens) and taken as 1 else.
-    Source: measuring definitions in docs/metrics.md; undefined, not 0, for a one-token answer.
+    k1 is known when every chunk is one token (as many chunks as tokens) and taken as 1 else. Undefined, not
+    0, for a one-token answer and for one that came all at once (k1 = n).
+    Source: measuring definitions in docs/metrics.md.
     """
     tokens = table.counts["output_tokens"].astype(float) - 1.0
     span = table.times["last_token_s"] - table.times["first_token_s"]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(tokens > 0, span / tokens, math.nan)
+        return np.where((tokens > 0) & (span > 0), span / tokens, math.nan)
 
 
 def _icl(table: RequestTable) -> Floats:
@@ -235,6 +236,15 @@ _REQUEST_VALUES: dict[str, Callable[[RequestTable], Floats]] = {
     "e2e_service_s": lambda t: t.times["last_token_s"] - t.times["send_s"],
     "schedule_lag_s": lambda t: t.times["send_s"] - t.times["due_s"],
     "connect_s": lambda t: t.times["connect_s"],
+}
+
+
+_OF_THE_CLIENT = ("schedule_lag_s", "connect_s")
+_REACHED = {
+    "ttft_s": "first_token_s",
+    "ttft_service_s": "first_token_s",
+    "ttft_any_s": "first_event_s",
+    "ttfo_s": "first_visible_s",
 }
 
 

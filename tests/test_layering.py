@@ -20,7 +20,7 @@ ARROWS = {
     "table": {"records"},
     "measures": {"metrics", "table"},
     "run": {"measures", "metrics", "records", "table", "workload"},
-    "validity": {"measures", "metrics", "options", "table", "units"},
+    "validity": {"measures", "options", "table", "units"},
     "policy": {"records"},
     "stats": set(),
     "slo": {"errors", "measures", "metrics", "options", "records", "stats", "table", "units"},

@@ -133,19 +133,22 @@ class ClosedLoop:
         self.all_sent = asyncio.Event()
 
     def start(self) -> None:
+        if self._until_ns is not None:  # also when no slot becomes free: the drain begins on time
+            left_s = max(0.0, (self._until_ns - monotonic_ns()) / _NS)
+            asyncio.get_running_loop().call_later(left_s, self.all_sent.set)
         for _ in range(self._concurrency):
             self.ended()
 
     def ended(self) -> None:
         """A slot is free: send the next request, if there is one."""
         over = self._until_ns is not None and monotonic_ns() >= self._until_ns
-        if over or (self._requests is not None and self._sent >= self._requests):
+        if not over and self._sent != self._requests:
+            exchange = self._make(self._sent)
+            self._sent += 1
+            self._pool.submit(exchange)
+            self._pool.expect(1)
+        if over or self._sent == self._requests:
             self.all_sent.set()
-            return
-        exchange = self._make(self._sent)
-        self._sent += 1
-        self._pool.submit(exchange)
-        self._pool.expect(1)
 
 
 def _timerfd_create() -> int | None:

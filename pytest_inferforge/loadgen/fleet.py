@@ -13,6 +13,7 @@ import numpy as np
 from pytest_inferforge import processes
 from pytest_inferforge.errors import MeasuringError
 from pytest_inferforge.loadgen.plan import FAILED, Finish, Plan, Progress, Row
+from pytest_inferforge.loadgen.rows import read_rows
 from pytest_inferforge.table import RequestTable
 
 if TYPE_CHECKING:
@@ -87,27 +88,8 @@ def drive(
     return _drive(plan, rows, finish, f"exit code {code}" if finish is None else None)
 
 
-def read_rows(data: bytes) -> tuple[list[Row], Finish | None]:
-    """The frames of a worker's file; a last one that was cut short is left out."""
-    rows: list[Row] = []
-    finish: Finish | None = None
-    row = msgspec.msgpack.Decoder(Row)
-    at = 0
-    while at + 5 <= len(data):
-        size = int.from_bytes(data[at + 1 : at + 5], "big")
-        content = data[at + 5 : at + 5 + size]
-        if len(content) < size:
-            break
-        if data[at : at + 1] == b"R":
-            rows.append(row.decode(content))
-        else:
-            finish = msgspec.msgpack.decode(content, type=Finish)
-        at += 5 + size
-    return rows, finish
-
-
 def _drive(plan: Plan, rows: list[Row], finish: Finish | None, fault: str | None) -> Drive:
-    issued = finish.issued if finish else max(len(plan.due_ns), plan.requests or 0, len(rows))
+    issued = finish.issued if finish else _planned(plan, rows)
     known = {row.index for row in rows}
     missing = [i for i in range(issued) if i not in known]
     rows += [_lost_row(plan, i) for i in missing]
@@ -124,6 +106,12 @@ def _drive(plan: Plan, rows: list[Row], finish: Finish | None, fault: str | None
         lost=len(missing),
         fault=fault,
     )
+
+
+def _planned(plan: Plan, rows: list[Row]) -> int:
+    """How many requests a dead worker had been asked for; of a loop that ends by time, those it is known to
+    have sent."""
+    return max(len(plan.due_ns), plan.requests or 0, 1 + max((row.index for row in rows), default=-1))
 
 
 def as_table(plan: Plan, rows: list[Row]) -> RequestTable:

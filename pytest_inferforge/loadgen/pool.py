@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from pytest_inferforge.loadgen import tasks
 from pytest_inferforge.loadgen.wire import Connection
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.loadgen.wire import Exchange
 
 _CONNECT_TIMEOUT_S = 10.0
+_PROBE_S = 2.0
 
 
 class Pool:
@@ -92,17 +95,21 @@ class Pool:
         finally:
             self._opening -= 1
         connection.opened_ahead = True
-        self._idle.append(connection)
+        if connection.alive:  # a server may accept and close at once
+            self._idle.append(connection)
 
     async def _open_for(self, exchange: Exchange) -> None:
         try:
             connection = await self._connect()
+            if connection.alive:
+                connection.send(exchange)
+                return
+            fault, detail = "unanswered", "the server closed the connection before it could be used"
         except (OSError, TimeoutError) as error:
-            exchange.fault, exchange.detail = _connect_fault(error)
-            exchange.end_ns = monotonic_ns()
-            exchange.on_end(exchange)
-            return
-        connection.send(exchange)
+            fault, detail = _connect_fault(error)
+        exchange.fault, exchange.detail = fault, detail
+        exchange.end_ns = monotonic_ns()
+        exchange.on_end(exchange)
 
     def _freed(self, connection: Connection) -> None:
         if self._survives_stream:
@@ -115,7 +122,7 @@ class Pool:
             self._idle.remove(connection)
 
     def _start(self, coroutine: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
+        task = tasks.start(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -123,11 +130,18 @@ class Pool:
 def resolve(host: str, port: int) -> tuple[str, int]:
     """The address to connect to, looked up once so that no request waits for DNS.
 
+    Of several the first where somebody listens (`localhost` is often ::1 first, and the server on 127.0.0.1
+    only); when none does, the first.
+
     Raises:
         OSError: the name is not known.
     """
-    address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
-    return str(address[0]), int(address[1])
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
+    for address in addresses if len(addresses) > 1 else ():
+        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=_PROBE_S):
+            return address, port
+    return addresses[0], port
 
 
 def _connect_fault(error: Exception) -> tuple[str, str]:

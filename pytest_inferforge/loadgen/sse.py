@@ -87,67 +87,78 @@ class Reply(msgspec.Struct, kw_only=True):
 
 
 def events(pieces: Iterable[Piece]) -> Iterator[tuple[int, bytes, bytes]]:
-    r"""Server-sent events as (arrival of the last byte, event type, data).
+    r"""Server-sent events as (arrival of the byte that ended them, event type, data).
 
-    Lines end in LF, CRLF or CR; comments and fields that we do not need are skipped.
+    Lines end in LF, CRLF or CR (the CR ends the line; a LF after it belongs to it, whenever it comes);
+    comments and fields that we do not need are skipped.
 
     >>> list(events([(1, b"data: a"), (2, b"\n\n: ping\n\ndata: b\n\n")]))
     [(2, b'', b'a'), (2, b'', b'b')]
     """
-    rest = b""
-    kind, data = b"", []
+    rest, after_cr = b"", False
+    kind = b""
+    data: list[bytes] = []
     for when, piece in pieces:
-        rest += piece
-        ends_in_cr = rest.endswith(b"\r")
-        lines = (
-            rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-            if b"\r" in rest
-            else rest.split(b"\n")
-        )
-        if ends_in_cr:  # the LF may still come
-            lines = [*lines[:-2], lines[-2] + b"\r"]
+        rest += piece[1:] if after_cr and piece.startswith(b"\n") else piece
+        after_cr = piece.endswith(b"\r")
+        if b"\r" in rest:
+            rest = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = rest.split(b"\n")
         rest = lines.pop()
         for line in lines:
-            if line.startswith(b"data:"):
-                data.append(line[6:] if line[5:6] == b" " else line[5:])
-            elif line.startswith(b"event:"):
-                kind = line[6:].strip()
-            elif not line:
+            if not line:
                 if data:
                     yield when, kind, b"\n".join(data) if len(data) > 1 else data[0]
-                kind, data = b"", []
+                    data = []
+                kind = b""
+            elif line.startswith(b"data:"):
+                data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif line.startswith(b"event:"):
+                kind = line[6:].strip()
 
 
 def read_stream(pieces: Iterable[Piece]) -> Reply:
     """Read a streamed reply; the first fault ends the reading, what came before it is kept."""
     reply = Reply()
+    for _ in reading(pieces, reply):
+        pass
+    return reply
+
+
+def reading(pieces: Iterable[Piece], reply: Reply) -> Iterator[None]:
+    """`read_stream` into an empty reply, an event a step; it says what it came to when the last was taken."""
     for when, kind, data in events(pieces):
         if reply.first_event_ns is None:
             reply.first_event_ns = when
-        if data == b"[DONE]":
+        if data.strip() == b"[DONE]":
             reply.done = True
-            continue
-        try:
-            event = _decode(data)
-        except msgspec.DecodeError as error:
-            return _fault(reply, "bad_json", f"{error}: {_show(data)}")
-        if event.error is not None or kind == b"error":
-            return _fault(reply, "error_event", _show(data))
-        _take(reply, when, event)
-    return _close(reply)
+        else:
+            _read_event(reply, when, kind, data)
+            if reply.fault is not None:
+                return
+        yield
+    _close(reply)
 
 
 def read_whole(when: int, body: bytes) -> Reply:
     """Read a reply that was not streamed: one chunk, at the arrival of its last byte."""
     reply = Reply(first_event_ns=when, done=True)
+    _read_event(reply, when, b"", body)
+    if reply.fault is None:
+        _close(reply)
+    return reply
+
+
+def _read_event(reply: Reply, when: int, kind: bytes, data: bytes) -> None:
     try:
-        event = _decode(body)
+        event = _decode(data)
     except msgspec.DecodeError as error:
-        return _fault(reply, "bad_json", f"{error}: {_show(body)}")
-    if event.error is not None:
-        return _fault(reply, "error_event", _show(body))
+        _fault(reply, "bad_json", f"{error}: {_show(data)}")
+        return
+    if event.error is not None or kind == b"error":
+        _fault(reply, "error_event", _show(data))
+        return
     _take(reply, when, event)
-    return _close(reply)
 
 
 def _take(reply: Reply, when: int, event: _Event) -> None:
@@ -178,7 +189,9 @@ def _payload(choice: _Choice) -> tuple[bool, bool]:
     delta = choice.delta or choice.message
     if delta is None:
         return bool(choice.text), False
-    tools = any(call.function is not None and call.function.arguments for call in delta.tool_calls or ())
+    tools = delta.tool_calls is not None and any(
+        call.function is not None and call.function.arguments for call in delta.tool_calls
+    )
     return bool(delta.content or choice.text), bool(delta.reasoning_content or delta.reasoning or tools)
 
 
@@ -187,18 +200,16 @@ def _opens(choice: _Choice) -> bool:
     return choice.delta is not None and choice.delta.role is not None
 
 
-def _close(reply: Reply) -> Reply:
+def _close(reply: Reply) -> None:
     if not reply.done and not reply.finish_reason:
-        return _fault(reply, "cut", "the stream ended without finish_reason and without [DONE]")
-    if reply.first_token_ns is None:
-        return _fault(reply, "no_token", "the reply finished without any generated text")
-    return reply
+        _fault(reply, "cut", "the stream ended without finish_reason and without [DONE]")
+    elif reply.first_token_ns is None:
+        _fault(reply, "no_token", "the reply finished without any generated text")
 
 
-def _fault(reply: Reply, fault: str, detail: str) -> Reply:
+def _fault(reply: Reply, fault: str, detail: str) -> None:
     reply.fault = fault
     reply.detail = detail
-    return reply
 
 
 def _show(data: bytes, limit: int = 200) -> str:

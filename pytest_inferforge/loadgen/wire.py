@@ -1,7 +1,8 @@
 """The timed path: one HTTP/1.1 connection that stamps bytes when they arrive and does nothing else then.
 
 A segment is stamped with the monotonic clock on entry and kept as it is. HTTP framing is read when
-a segment can be the last one; events and JSON are read after the request's end (`loadgen.sse`).
+a segment can be the last one, or when many wait; events and JSON are read after the request's end
+(`loadgen.sse`).
 The request is written straight to the socket, so that `send_ns` is the moment before the system call.
 """
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BLANK_LINE = b"\r\n\r\n"
+_MANY_SEGMENTS = (
+    256  # unread ones of a long reply: reading thousands at its end would keep other stamps waiting
+)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -39,13 +43,13 @@ class Exchange:
     send_ns: int | None = None
     connect_ns: int | None = None
     end_ns: int | None = None
-    activity_ns: int = 0
     stamps: list[int] = field(default_factory=list)
     parts: list[bytes] = field(default_factory=list)
     fed: int = 0
     status: int | None = None
+    headed: bool = False  # the head of the reply came whole
     streamed: bool = False
-    keep: bool = True  # what the server promised of the connection
+    keep: bool = False  # what the server promised of the connection
     framing: str = "close"  # chunked, length, or until the connection closes
     pieces: list[tuple[int, bytes]] = field(default_factory=list)
     complete: bool = False
@@ -63,16 +67,20 @@ class Exchange:
             self.streamed = value.lower().startswith(b"text/event-stream")
         elif lower == b"transfer-encoding" and b"chunked" in value.lower():
             self.framing = "chunked"
-        elif lower == b"connection":
-            self.keep = value.lower() != b"close"
         elif lower == b"content-length" and self.framing == "close":
             self.framing = "length"
+
+    def on_headers_complete(self) -> None:
+        self.headed = True
 
     def on_body(self, data: bytes) -> None:
         self.pieces.append((self.stamps[self.fed], data))
 
     def on_message_complete(self) -> None:
-        self.complete = True
+        assert self.connection is not None
+        self.complete, self.keep = self.connection.ending()
+        if not self.complete:  # an interim reply (1xx): the real one follows
+            self.headed, self.framing, self.streamed = False, "close", False
 
 
 class Connection(asyncio.Protocol):
@@ -105,8 +113,8 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(exchange)
         data = exchange.data
         sent = 0
-        exchange.send_ns = exchange.activity_ns = monotonic_ns()
-        if self._fd is not None:
+        exchange.send_ns = monotonic_ns()
+        if self._fd is not None and not self.transport.get_write_buffer_size():
             try:
                 sent = os.write(self._fd, data)
             except BlockingIOError:
@@ -118,9 +126,19 @@ class Connection(asyncio.Protocol):
             self.transport.write(data[sent:])
 
     def give_up(self, fault: str, detail: str) -> None:
-        """End the running exchange as a failure and drop the connection."""
-        self.close()
-        self._end(fault, detail)
+        """End the running exchange as a failure that keeps what has come so far, and drop the connection."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        self._feed(exchange)
+        if self.exchange is exchange:
+            self._drop(fault, detail)
+
+    def ending(self) -> tuple[bool, bool]:
+        """At the end of a message: whether it is the final one, and whether the connection stays."""
+        parser = self._parser
+        assert parser is not None
+        return parser.get_status_code() >= 200, parser.should_keep_alive()
 
     def close(self) -> None:
         """Drop the connection; `on_lost` follows."""
@@ -144,8 +162,12 @@ class Connection(asyncio.Protocol):
             return
         exchange.stamps.append(now)
         exchange.parts.append(data)
-        exchange.activity_ns = now
-        if exchange.framing == "chunked" and not data.endswith(_BLANK_LINE) and len(data) >= len(_BLANK_LINE):
+        if (
+            exchange.framing == "chunked"
+            and not data.endswith(_BLANK_LINE)
+            and len(data) >= len(_BLANK_LINE)
+            and len(exchange.stamps) % _MANY_SEGMENTS
+        ):
             return  # a chunked message ends with a blank line: this segment is not its last
         self._feed(exchange)
 
@@ -170,7 +192,7 @@ class Connection(asyncio.Protocol):
                 parts[exchange.fed] = b""
                 exchange.fed += 1
         except httptools.HttpParserError as error:
-            self.give_up("bad_http", f"{type(error).__name__}: {error}")
+            self._drop("bad_http", f"{type(error).__name__}: {error}")
             return
         if parts:
             exchange.status = parser.get_status_code() or None
@@ -186,10 +208,14 @@ class Connection(asyncio.Protocol):
         seen = str(exc) if exc else "the server closed the connection"
         if not exchange.stamps:
             self._end("unanswered", f"{seen} before any byte of the reply")
-        elif exchange.status is not None and exchange.framing == "close":
+        elif exchange.headed and exchange.framing == "close":
             self._end(None, None)  # the reply ends with the connection; its content says whether it is whole
         else:
             self._end("cut", f"{seen} after {len(exchange.stamps)} segments of the reply")
+
+    def _drop(self, fault: str, detail: str) -> None:
+        self.close()
+        self._end(fault, detail)
 
     def _end(self, fault: str | None, detail: str | None) -> None:
         exchange, self.exchange = self.exchange, None

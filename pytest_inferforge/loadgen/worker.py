@@ -2,8 +2,8 @@
 
     python -m pytest_inferforge.loadgen.worker PLAN ROWS
 
-PLAN is a msgpack `Plan`; ROWS becomes a sequence of frames (a kind byte, four length bytes, msgpack): one
-`Row` each as requests end, one `Finish` at the very end. A worker that dies leaves the rows it had. On
+PLAN is a msgpack `Plan`; ROWS becomes a sequence of frames (`loadgen.rows`): one `Row` each as requests end,
+one `Finish` at the very end. A worker that dies leaves the rows it had. On
 standard output it prints a JSON `Progress` line four times a second, and drops it when nobody reads. The API
 key comes in the environment variable INFERFORGE_WORKER_KEY.
 """
@@ -14,22 +14,24 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import ssl
 import sys
 import time
 from collections import deque
 from pathlib import Path
 from time import monotonic_ns
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
 
-from pytest_inferforge.loadgen import sse
+from pytest_inferforge.loadgen import priority, tasks
 from pytest_inferforge.loadgen.dispatch import ClosedLoop, OpenLoop
-from pytest_inferforge.loadgen.plan import CANCELLED, FAILED, OK, Finish, Plan, Progress, Row
+from pytest_inferforge.loadgen.plan import FAILED, OK, Finish, Plan, Progress
 from pytest_inferforge.loadgen.pool import Pool, resolve
+from pytest_inferforge.loadgen.rows import Reading, as_row, write_frame
 from pytest_inferforge.loadgen.wire import Exchange
 from pytest_inferforge.workload.prompts import PromptMaker
 
@@ -40,6 +42,8 @@ _NS = 1_000_000_000
 _SWEEP_S = 0.1
 _PROGRESS_S = 0.25
 _SETTLE_NS = 20_000_000
+_EVENTS_A_TURN = 64  # some 0.1 ms of reading, for which the stamps of other replies may have to wait
+_BROKEN = 70  # exit code of a worker whose own code failed
 
 
 class RequestWriter:
@@ -100,7 +104,8 @@ class Worker:
         self._pool = Pool(host=host, port=port, tls=tls, survives_stream=plan.survives_stream)
         self._closed: ClosedLoop | None = None
         self._in_flight: set[Exchange] = set()
-        self._to_read: deque[Exchange] = deque()
+        self._to_read: deque[Reading] = deque()
+        self._reads = False  # a turn of reading is on its way
         self._idle = asyncio.Event()
         self._origin_ns = 0
         self._counts = {"sent": 0, "done": 0, "failed": 0}
@@ -112,13 +117,15 @@ class Worker:
         """Warm up, drive the measured load, drain, and say what it cost."""
         plan = self._plan
         loop = asyncio.get_running_loop()
-        sweeper = loop.create_task(self._sweep())
+        loop.set_exception_handler(_die)
+        sweeper = tasks.start(self._sweep())
         if plan.warmup_prompt_tokens:
             await self._warm_up()
         gc.collect()
         gc.freeze()
         gc.disable()
-        teller = loop.create_task(self._tell())
+        priority.hurry()
+        teller = tasks.start(self._tell())
         cpu_ns, began_ns = time.process_time_ns(), monotonic_ns()
         phase = self._measured_phase()
         self._phase = "load"
@@ -128,7 +135,7 @@ class Worker:
         self._phase = "drain"
         await self._drain(plan.drain_timeout_ns)
         while self._to_read:
-            self._read_next()
+            self._read_on()
         sweeper.cancel()
         teller.cancel()
         self._pool.close()
@@ -216,17 +223,28 @@ class Worker:
         self._in_flight.discard(exchange)
         if self._closed is not None:
             self._closed.ended()
-        self._to_read.append(exchange)
-        asyncio.get_running_loop().call_soon(self._read_next)
+        self._to_read.append(Reading(exchange))
+        if not self._reads:
+            self._reads = True
+            asyncio.get_running_loop().call_soon(self._read_turn)
         if not self._in_flight:
             self._idle.set()
 
-    def _read_next(self) -> None:
-        """Read one finished reply: a turn of the loop each, so that no stamp waits for two."""
-        if not self._to_read:
-            return
-        exchange = self._to_read.popleft()
-        row = as_row(exchange, self._origin_ns)
+    def _read_turn(self) -> None:
+        self._read_on()
+        self._reads = bool(self._to_read)
+        if self._reads:
+            asyncio.get_running_loop().call_soon(self._read_turn)
+
+    def _read_on(self) -> None:
+        """Read a slice of a finished reply: a turn of the loop each, so that no stamp waits for long."""
+        if self._to_read and self._to_read[0].read_on(_EVENTS_A_TURN):
+            self._keep(self._to_read.popleft())
+
+    def _keep(self, reading: Reading) -> None:
+        """Write the row of a reply that was read."""
+        exchange = reading.exchange
+        row = as_row(exchange, reading.reply, self._origin_ns)
         if not exchange.measured:
             if row.status != OK:
                 self._warmup_faults.append(f"{row.reason}: {row.detail}")
@@ -249,7 +267,7 @@ class Worker:
                     continue
                 if now - sent > plan.timeout_ns:
                     connection.give_up("timeout", f"not finished {plan.timeout_ns / _NS:g} s after its send")
-                elif now - exchange.activity_ns > plan.stall_timeout_ns:
+                elif now - (exchange.stamps[-1] if exchange.stamps else sent) > plan.stall_timeout_ns:
                     connection.give_up("stalled", f"no byte for {plan.stall_timeout_ns / _NS:g} s")
 
     async def _drain(self, limit_ns: int | None) -> None:
@@ -281,81 +299,37 @@ class Worker:
             await asyncio.sleep(_PROGRESS_S)
 
 
-def as_row(exchange: Exchange, origin_ns: int) -> Row:
-    """Read the reply of a finished exchange and say what became of the request."""
-    reply, reason, detail = _read(exchange)
-
-    def relative(when: int | None) -> int | None:
-        return None if when is None else when - origin_ns
-
-    chunks = reply.chunk_ns
-    for k, when in enumerate(chunks):
-        chunks[k] = when - origin_ns
-    counted = reply.output_tokens
-    return Row(
-        index=exchange.index,
-        status=OK if reason is None else CANCELLED if reason == "cancelled" else FAILED,
-        reason=reason,
-        detail=detail,
-        http_status=exchange.status,
-        due_ns=relative(exchange.due_ns),
-        send_ns=relative(exchange.send_ns),
-        connect_ns=exchange.connect_ns,
-        first_byte_ns=relative(exchange.stamps[0] if exchange.stamps else None),
-        first_event_ns=relative(reply.first_event_ns),
-        first_token_ns=relative(reply.first_token_ns),
-        first_visible_ns=relative(reply.first_visible_ns),
-        last_token_ns=relative(reply.last_token_ns),
-        end_ns=relative(exchange.end_ns),
-        prompt_tokens_asked=exchange.prompt_tokens,
-        output_tokens_asked=exchange.output_tokens,
-        prompt_tokens=reply.prompt_tokens,
-        output_tokens=counted if counted is not None else (len(chunks) or None),
-        exact=counted is not None,
-        cached_tokens=reply.cached_tokens,
-        chunk_ns=chunks.tobytes(),
-        empty_chunks=reply.empty_chunks,
-        resent=exchange.resent,
-        finish_reason=reply.finish_reason,
-    )
-
-
-def _read(exchange: Exchange) -> tuple[sse.Reply, str | None, str | None]:
-    """The reply, and why the request failed (None: it did not)."""
-    if exchange.fault is not None:
-        reply = sse.read_stream(exchange.pieces) if exchange.streamed else sse.Reply()
-        reason = "cut" if exchange.fault == "unanswered" else exchange.fault
-        return reply, reason, exchange.detail
-    body = b"".join(data for _, data in exchange.pieces)
-    if exchange.status != 200:
-        return sse.Reply(), f"http_{exchange.status}", body[:200].decode("utf-8", "backslashreplace")
-    reply = (
-        sse.read_stream(exchange.pieces) if exchange.streamed else sse.read_whole(exchange.stamps[-1], body)
-    )
-    return reply, reply.fault, reply.detail
-
-
-def write_frame(file: BinaryIO, kind: bytes, content: Row | Finish) -> None:
-    """Append a frame: kind, length (4 bytes, big endian), msgpack."""
-    data = msgspec.msgpack.encode(content)
-    file.write(kind + len(data).to_bytes(4, "big") + data)
-
-
 def _print_progress(progress: Progress) -> None:
     with contextlib.suppress(OSError):  # nobody reads: progress is for eyes only
         os.write(1, msgspec.json.encode(progress) + b"\n")
+
+
+def _die(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A client whose own code failed measures nothing: end at once, with the error in the log."""
+    if isinstance(context.get("exception"), OSError) and "transport" in context:
+        return  # its request has it as its failure
+    loop.default_exception_handler(context)
+    os._exit(_BROKEN)
+
+
+def _raise_file_limit() -> None:
+    """As many connections as the system allows: the usual soft limit of 1024 would be a failure of ours."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main(plan_path: str, rows_path: str) -> None:
     plan = msgspec.msgpack.decode(Path(plan_path).read_bytes(), type=Plan)
     key = os.environ.pop("INFERFORGE_WORKER_KEY", None)
     os.set_blocking(1, False)
+    _raise_file_limit()
 
     async def drive(rows: BinaryIO) -> None:
         finish = await Worker(plan, key, rows, _print_progress).run()
         write_frame(rows, b"F", finish)
 
-    with Path(rows_path).open("wb") as rows:
+    with Path(rows_path).open("wb", buffering=0) as rows:  # a row that was written outlives this process
         uvloop.run(drive(rows))
 
 

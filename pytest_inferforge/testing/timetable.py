@@ -30,14 +30,19 @@ if TYPE_CHECKING:
 
 FAULTS = (
     "http_500", "http_429", "cut", "stalled", "bad_json", "error_event", "no_token",  # failures
+    "drop",  # the connection is closed when the request comes in, without a byte of reply: cut
     "no_usage", "empty_chunks",  # tolerated
+    "drop_once",  # the same, but sent again it is answered
     "hang_up",  # the connection is closed after a whole reply that promised to keep it
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closure:
-    """The listener is closed from `start_s` to `stop_s` after the request with this index came in."""
+    """The listener is closed from `start_s` to `stop_s` after the request with this index came in.
+
+    Connections on which no request runs are closed with it.
+    """
 
     after_index: int
     start_s: float

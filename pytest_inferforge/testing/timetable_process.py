@@ -23,6 +23,7 @@ import httptools
 import uvloop
 
 from pytest_inferforge.loadgen.dispatch import Alarm
+from pytest_inferforge.loadgen.priority import hurry
 
 _NS = 1_000_000_000
 
@@ -41,6 +42,7 @@ class Stream:
         self.fault = peer.server.faults.get(index) if index is not None else None
         self.prompt_tokens = 0
         self.begun_ns = 0
+        self.opened = False  # the head of the reply was written
         self.written = 0
         self.log: list[int] = []
 
@@ -58,6 +60,8 @@ class Timetabled:
         self.running = 0
         self.serial = 0
         self.listener: asyncio.Server | None = None
+        self.peers: set[Peer] = set()
+        self.dropped: set[str] = set()
         self.port = config["port"]
 
     async def start(self) -> None:
@@ -79,6 +83,8 @@ class Timetabled:
         def shut() -> None:
             assert self.listener is not None
             self.listener.close()
+            for peer in tuple(self.peers):
+                peer.close_if_idle()
 
         loop.call_later(closure["start_s"], shut)
         loop.call_later(closure["stop_s"], lambda: loop.create_task(self.listen()))
@@ -90,6 +96,9 @@ class Timetabled:
             return
         self.running += 1
         stream.begun_ns = monotonic_ns()
+        if stream.fault == "empty_chunks":  # long before the first token, so that taking them for it shows
+            early_s = stream.times[0] / 2 / _NS
+            asyncio.get_running_loop().call_later(early_s, stream.peer.write_empty, stream)
         self.push(stream)
 
     def push(self, stream: Stream) -> None:
@@ -136,13 +145,21 @@ class Peer(asyncio.Protocol):
         self.path, self.name, self.key = b"", "", ""
         self.body: list[bytes] = []
         self.received_ns = 0
+        self.asked = 0  # requests that came, and replies that were written to their end
+        self.answered = 0
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self.fd = transport.get_extra_info("socket").fileno()
+        self.server.peers.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio calls it)
         self.transport = None
+        self.server.peers.discard(self)
+
+    def close_if_idle(self) -> None:
+        if self.transport is not None and self.asked == self.answered:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         self.received_ns = monotonic_ns()
@@ -153,6 +170,7 @@ class Peer(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self.path, self.name, self.key = b"", "", ""
         self.body.clear()
+        self.asked += 1
 
     def on_url(self, url: bytes) -> None:
         self.path += url
@@ -201,6 +219,11 @@ class Peer(asyncio.Protocol):
             return
         stream = Stream(self, name, index, tokens, chat, server.times(name, tokens))
         stream.prompt_tokens = prompt_tokens
+        if stream.fault == "drop" or (stream.fault == "drop_once" and name not in server.dropped):
+            server.dropped.add(name)
+            if self.transport is not None:
+                self.transport.close()
+            return
         server.log[name] = (received_ns, stream.log)
         if stream.fault in ("http_500", "http_429"):
             self.whole(int(stream.fault[-3:]), {"error": {"message": "injected"}})
@@ -211,6 +234,7 @@ class Peer(asyncio.Protocol):
         body = json.dumps(content).encode()
         head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         self.raw((head + self.closing() + "\r\n").encode() + body)
+        self.answered += 1
         if self.server.config["close"] and self.transport is not None:
             self.transport.close()
 
@@ -222,26 +246,35 @@ class Peer(asyncio.Protocol):
         if self.transport is None:
             return False
         k = stream.written
-        data = b""
-        if k == 0:
-            head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-            data = (head + self.closing() + "\r\n").encode()
-            data += _event({"choices": [{"delta": {"role": "assistant"}}]}) if stream.chat else b""
+        data = self.opening(stream)
         fault = stream.fault
         if fault and k == stream.tokens // 2 and self.breaks(stream, data):
             return False
         if fault == "no_token":
             self.raw(data + _finish(stream))
+            self.answered += 1
             return False
-        if fault == "empty_chunks" and k == 0:
-            data += _empty(stream) * 2
         stream.log.append(monotonic_ns())
         stream.written += 1
         over = stream.written == stream.tokens
         self.raw(data + _token(stream) + (_finish(stream) if over else b""))
+        self.answered += over
         if over and (self.server.config["close"] or fault == "hang_up") and self.transport is not None:
             self.transport.close()
         return not over
+
+    def opening(self, stream: Stream) -> bytes:
+        """The head of the reply and, in a chat, the role; nothing when they were written before."""
+        if stream.opened:
+            return b""
+        stream.opened = True
+        head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+        role = _event({"choices": [{"delta": {"role": "assistant"}}]}) if stream.chat else b""
+        return (head + self.closing() + "\r\n").encode() + role
+
+    def write_empty(self, stream: Stream) -> None:
+        if not stream.opened:
+            self.raw(self.opening(stream) + _empty(stream) * 2)
 
     def breaks(self, stream: Stream, data: bytes) -> bool:
         """Break in the middle of a reply as the fault says; False: this fault does not."""
@@ -261,6 +294,9 @@ class Peer(asyncio.Protocol):
 
     def raw(self, data: bytes) -> None:
         if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size():  # it goes behind what still waits there
+            self.transport.write(data)
             return
         try:
             sent = os.write(self.fd, data)
@@ -310,6 +346,8 @@ async def _serve(config: dict[str, Any], address: Path) -> None:
     partial.rename(address)
     gc.collect()
     gc.freeze()
+    gc.disable()
+    hurry()  # the truth must wait neither for the collector nor for a core
     await asyncio.Event().wait()
 
 

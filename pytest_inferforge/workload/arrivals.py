@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from pytest_inferforge.errors import UsageError
+from pytest_inferforge.workload import numbers
 
-_RATE = re.compile(r"(poisson|constant)\s+([\d.]+)\s*(?:req/s|rps|requests/s|/s|per second)", re.IGNORECASE)
+_RATE = re.compile(
+    rf"(poisson|constant)\s+({numbers.PATTERN})\s*(?:req/s|rps|requests/s|/s|per second)", re.IGNORECASE
+)
+_BARE_RATE = re.compile(rf"(poisson|constant)\s+{numbers.PATTERN}", re.IGNORECASE)
 _CLOSED = re.compile(r"closed\s+(\d+)", re.IGNORECASE)
 _FORMS = '"poisson 8 req/s", "constant 2 req/s" or "closed 32"'
 
@@ -19,7 +24,7 @@ class Poisson:
     rate_per_s: float
 
     def __str__(self) -> str:
-        return f"poisson {self.rate_per_s:g} req/s"
+        return f"poisson {numbers.text(self.rate_per_s)} req/s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class Constant:
     rate_per_s: float
 
     def __str__(self) -> str:
-        return f"constant {self.rate_per_s:g} req/s"
+        return f"constant {numbers.text(self.rate_per_s)} req/s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ def parse(value: Arrivals | str) -> Arrivals:
     """Arrivals from their text; typed ones pass through.
 
     Raises:
-        UsageError: not one of the known forms, or a rate that is not positive.
+        UsageError: not one of the known forms, or a rate that is not positive and finite.
 
     >>> parse("poisson 8 req/s")
     Poisson(rate_per_s=8.0)
@@ -60,6 +65,8 @@ def parse(value: Arrivals | str) -> Arrivals:
     size = arrivals.concurrency if isinstance(arrivals, Closed) else arrivals.rate_per_s
     if not size > 0:
         raise UsageError("arrivals must be more than zero", seen=str(value), do=f"write {_FORMS}")
+    if not math.isfinite(size):
+        raise UsageError("arrivals must be finite", seen=str(value), do=f"write {_FORMS}")
     return arrivals
 
 
@@ -67,12 +74,9 @@ def _parse_text(text: str) -> Arrivals:
     text = str(text).strip()
     if match := _RATE.fullmatch(text):
         kind = Poisson if match[1].lower() == "poisson" else Constant
-        try:
-            return kind(float(match[2]))
-        except ValueError:
-            pass
-    elif match := _CLOSED.fullmatch(text):
+        return kind(float(match[2]))
+    if match := _CLOSED.fullmatch(text):
         return Closed(int(match[1]))
-    elif re.fullmatch(r"(poisson|constant)\s+[\d.]+", text, re.IGNORECASE):
+    if _BARE_RATE.fullmatch(text):
         raise UsageError("arrivals without a unit", seen=repr(text), do=f'write "{text} req/s"')
     raise UsageError("unknown arrivals", seen=repr(text), do=f"write {_FORMS}")

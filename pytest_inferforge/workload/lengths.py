@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_inferforge.errors import UsageError
+from pytest_inferforge.workload import numbers
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+_LOGNORMAL_WORD = rf"([a-z]+)\s*=\s*({numbers.PATTERN})"
+_ENDLESS = 1e9  # tokens
 _FORMS = '128, "uniform 64..512" or "lognormal median=256 sigma=0.5 max=2048"'
 
 
@@ -46,7 +49,7 @@ class Lognormal:
     min: int = 1
 
     def __str__(self) -> str:
-        text = f"lognormal median={self.median:g} sigma={self.sigma:g}"
+        text = f"lognormal median={numbers.text(self.median)} sigma={numbers.text(self.sigma)}"
         text += f" min={self.min}" if self.min != 1 else ""
         return text + (f" max={self.max}" if self.max is not None else "")
 
@@ -71,9 +74,11 @@ def parse(value: Lengths | int | str, name: str) -> Lengths:
         raise UsageError(f"{name} must be at least 1", seen=str(value), do=f"write {_FORMS}")
     if isinstance(lengths, Uniform) and lengths.high < lengths.low:
         raise UsageError(f"{name}: the range runs backwards", seen=str(value), do=f"write {_FORMS}")
-    if isinstance(lengths, Lognormal) and not (lengths.median >= 1 and lengths.sigma >= 0):
+    if isinstance(lengths, Lognormal) and not (1 <= lengths.median < _ENDLESS and 0 <= lengths.sigma < 10):
         raise UsageError(
-            f"{name}: median must be at least 1 and sigma at least 0", seen=str(value), do=f"write {_FORMS}"
+            f"{name}: median must be at least 1 and sigma from 0 to 10",
+            seen=str(value),
+            do=f"write {_FORMS}",
         )
     if isinstance(lengths, Lognormal) and lengths.max is not None and lengths.max < lengths.min:
         raise UsageError(f"{name}: max is below min", seen=str(value), do=f"write {_FORMS}")
@@ -103,8 +108,8 @@ def _parse_text(text: str, name: str) -> Lengths:
         return Fixed(int(match[1]))
     if match := re.fullmatch(r"uniform\s+(\d+)\s*(?:\.\.|-|to|\s)\s*(\d+)", text):
         return Uniform(int(match[1]), int(match[2]))
-    if match := re.fullmatch(r"lognormal((?:\s+[a-z]+\s*=\s*[\d.]+)+)", text):
-        return _parse_lognormal(dict(re.findall(r"([a-z]+)\s*=\s*([\d.]+)", match[1])), text, name)
+    if match := re.fullmatch(rf"lognormal((?:\s+{_LOGNORMAL_WORD})+)", text):
+        return _parse_lognormal(dict(re.findall(_LOGNORMAL_WORD, match[1])), text, name)
     raise UsageError(f"{name} is not a length", seen=repr(text), do=f"write {_FORMS}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,7 +119,7 @@ def from_arguments(arguments: Mapping[str, Any], defaults: LoadOptions) -> Workl
         stall_timeout_s=_seconds(arguments.get("stall_timeout", defaults.stall_timeout_s), "stall_timeout"),
         drain_timeout_s=_seconds(arguments.get("drain_timeout", defaults.drain_timeout_s), "drain_timeout"),
         seed=_whole(arguments.get("seed", defaults.seed), "seed", least=0),
-        temperature=_number(arguments.get("temperature", 0.0), "temperature"),
+        temperature=_temperature(arguments.get("temperature", 0.0)),
         extra_body=_json_object(arguments.get("extra_body", {})),
     )
 
@@ -148,11 +149,16 @@ def _whole(value: object, name: str, *, least: int) -> int:
     return number
 
 
-def _number(value: object, name: str) -> float:
+def _temperature(value: object) -> float:
     try:
-        return float(str(value))
+        number = float(str(value))
     except ValueError as error:
-        raise UsageError(f"{name} is not a number", seen=repr(value), do=f"write {name}=0.7") from error
+        raise UsageError(
+            "temperature is not a number", seen=repr(value), do="write temperature=0.7"
+        ) from error
+    if not 0 <= number < math.inf:
+        raise UsageError("temperature must be at least 0", seen=repr(value), do="write temperature=0.7")
+    return number
 
 
 def _flag(value: object, name: str) -> bool:
@@ -172,8 +178,10 @@ def _seconds(value: object, name: str) -> float:
             seconds = units.parse(str(value), "s")
         except UsageError as error:
             raise UsageError(f"{name}: {error.what}", seen=error.seen, do=error.do) from error
-    if not seconds > 0:
-        raise UsageError(f"{name} must be more than zero", seen=repr(value), do=f'write {name}="60 s"')
+    if not 0 < seconds < math.inf:
+        raise UsageError(
+            f"{name} must be more than zero and finite", seen=repr(value), do=f'write {name}="60 s"'
+        )
     return seconds
 
 

@@ -1,0 +1,18 @@
+"""Going first: a measuring process needs little of a core, but at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+def hurry() -> None:
+    """Go before other programs when bytes arrive, as far as this user may; it takes a few percent of a core.
+
+    Source: sched(7): a real-time process runs as soon as it is ready, whatever else keeps the cores busy.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        return
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)

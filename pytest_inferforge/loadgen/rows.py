@@ -1,0 +1,114 @@
+"""What is left of a finished request: its reply is read, and a row is written that outlives the worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+
+from pytest_inferforge.loadgen import sse
+from pytest_inferforge.loadgen.plan import CANCELLED, FAILED, OK, Finish, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_inferforge.loadgen.wire import Exchange
+
+
+class Reading:
+    """A finished reply being read, a slice at a time."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.reply = sse.Reply()
+        self._steps = self._read()
+
+    def read_on(self, events: int) -> bool:
+        """Read so many events more; True: all was read."""
+        return any(next(self._steps, self) is self for _ in range(events))
+
+    def _read(self) -> Iterator[None]:
+        exchange = self.exchange
+        if exchange.status != 200:
+            return
+        if exchange.streamed:
+            yield from sse.reading(exchange.pieces, self.reply)
+        elif exchange.fault is None:
+            body = b"".join(data for _, data in exchange.pieces)
+            self.reply = sse.read_whole(exchange.stamps[-1], body)
+
+
+def as_row(exchange: Exchange, reply: sse.Reply, origin_ns: int) -> Row:
+    """What became of a request whose reply was read."""
+    reason, detail = _fault(exchange, reply)
+
+    def relative(when: int | None) -> int | None:
+        return None if when is None else when - origin_ns
+
+    chunks = reply.chunk_ns
+    for k, when in enumerate(chunks):
+        chunks[k] = when - origin_ns
+    counted = reply.output_tokens
+    return Row(
+        index=exchange.index,
+        status=OK if reason is None else CANCELLED if reason == "cancelled" else FAILED,
+        reason=reason,
+        detail=detail,
+        http_status=exchange.status,
+        due_ns=relative(exchange.due_ns),
+        send_ns=relative(exchange.send_ns),
+        connect_ns=exchange.connect_ns,
+        first_byte_ns=relative(exchange.stamps[0] if exchange.stamps else None),
+        first_event_ns=relative(reply.first_event_ns),
+        first_token_ns=relative(reply.first_token_ns),
+        first_visible_ns=relative(reply.first_visible_ns),
+        last_token_ns=relative(reply.last_token_ns),
+        end_ns=relative(exchange.end_ns),
+        prompt_tokens_asked=exchange.prompt_tokens,
+        output_tokens_asked=exchange.output_tokens,
+        prompt_tokens=reply.prompt_tokens,
+        output_tokens=counted if counted is not None else (len(chunks) or None),
+        exact=counted is not None,
+        cached_tokens=reply.cached_tokens,
+        chunk_ns=chunks.tobytes(),
+        empty_chunks=reply.empty_chunks,
+        resent=exchange.resent,
+        finish_reason=reply.finish_reason,
+    )
+
+
+def _fault(exchange: Exchange, reply: sse.Reply) -> tuple[str | None, str | None]:
+    """Why a request failed (None: it did not), and what was seen; what the server said goes first."""
+    if exchange.fault is not None and reply.fault not in ("error_event", "bad_json"):
+        return "cut" if exchange.fault == "unanswered" else exchange.fault, exchange.detail
+    if exchange.status != 200:
+        body = b"".join(data for _, data in exchange.pieces)
+        return f"http_{exchange.status}", body[:200].decode("utf-8", "backslashreplace")
+    return reply.fault, reply.detail
+
+
+def write_frame(file: BinaryIO, kind: bytes, content: Row | Finish) -> None:
+    """Append a frame: kind, length (4 bytes, big endian), msgpack."""
+    data = msgspec.msgpack.encode(content)
+    frame = kind + len(data).to_bytes(4, "big") + data
+    while frame:  # an unbuffered file may take a part only
+        frame = frame[file.write(frame) :]
+
+
+def read_rows(data: bytes) -> tuple[list[Row], Finish | None]:
+    """The frames of a worker's file; a last one that was cut short is left out."""
+    rows: list[Row] = []
+    finish: Finish | None = None
+    row = msgspec.msgpack.Decoder(Row)
+    at = 0
+    while at + 5 <= len(data):
+        size = int.from_bytes(data[at + 1 : at + 5], "big")
+        content = data[at + 5 : at + 5 + size]
+        if len(content) < size:
+            break
+        if data[at : at + 1] == b"R":
+            rows.append(row.decode(content))
+        else:
+            finish = msgspec.msgpack.decode(content, type=Finish)
+        at += 5 + size
+    return rows, finish

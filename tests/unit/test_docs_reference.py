@@ -1,0 +1,147 @@
+"""docs/reference.md against the code that it describes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_inferforge import policy, run, table
+from pytest_inferforge.dialects import DIALECTS
+from pytest_inferforge.engines import ENGINES, llamacpp
+from pytest_inferforge.options import LoadOptions
+from pytest_inferforge.pytest_plugin import cmdline, settings
+from pytest_inferforge.pytest_plugin.fixtures import InferServer
+from pytest_inferforge.records import ComparisonVerdict, SloResult, SloVerdict
+from pytest_inferforge.report import document
+from pytest_inferforge.workload.spec import ARGUMENTS
+
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "reference.md").read_text()
+
+
+def section(title):
+    """The text from a heading to the next one of its rank or above."""
+    found = re.search(rf"^(#+) {re.escape(title)}$", TEXT, re.MULTILINE)
+    rest = TEXT[found.end() :]
+    end = re.search(rf"^#{{1,{len(found[1])}}} ", rest, re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def first_cells(text):
+    """The words in backticks in the first column of every table."""
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    return [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
+
+
+class Options:
+    """Takes the place of pytest's parser."""
+
+    def __init__(self):
+        self.added = {}
+
+    def getgroup(self, *_):
+        return self
+
+    def addoption(self, name, **fields):
+        self.added[name] = fields
+
+
+@pytest.fixture(scope="module")
+def options():
+    found = Options()
+    cmdline.add_options(found)
+    return found.added
+
+
+def test_every_option_is_in_the_table_and_no_other(options):
+    written = [cell.partition("=")[0] for cell in first_cells(section("Command line"))]
+    assert written == list(options)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda p: p.name)
+def test_no_page_names_an_option_that_does_not_exist(options, page):
+    assert set(re.findall(r"--infer-[a-z-]*[a-z]", page.read_text())) <= set(options)
+
+
+def test_values_of_options_are_those_of_the_command_line(options):
+    for name, fields in options.items():
+        value = "|".join(fields["choices"]) if "choices" in fields else fields.get("metavar")
+        written = f"`{name}={value}`" if value else f"`{name}`"
+        assert f"| {written} |" in section("Command line").replace("\\|", "|")
+
+
+def test_workload_arguments():
+    written = first_cells(section("infer_workload").partition("Arrivals:")[0])
+    assert written == [*ARGUMENTS, "pin"]
+
+
+def test_workload_defaults():
+    cells = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", section("infer_workload"), re.MULTILINE))
+    known = LoadOptions()
+    assert cells["timeout"] == f"{known.request_timeout_s:g} s"
+    assert cells["stall_timeout"] == f"{known.stall_timeout_s:g} s"
+    assert cells["drain_timeout"] == f"{known.drain_timeout_s:g} s"
+    assert cells["seed"] == str(known.seed)
+
+
+def test_settings_of_llama_cpp():
+    written = first_cells(section("Engines and their settings").partition("**`url`**")[0])
+    assert tuple(written) == llamacpp.SETTINGS
+    assert set(ENGINES) == {"llama.cpp", "url"}
+
+
+def test_dialects():
+    assert re.findall(r"`([^`]+)`", section("Dialects").partition(".\n")[0].split("Behind")[0]) == [*DIALECTS]
+
+
+def test_keys_of_the_project_file():
+    block = re.search(r"```toml\n(.*?)```", section("Project file"), re.DOTALL)[1]
+    keys = set(re.findall(r"^\[(\w+)\]|^(\w+) =", block.partition("[settings]")[0], re.MULTILINE))
+    tables = set(re.findall(r"^\[(\w+)\]", block, re.MULTILINE))
+    assert {key for pair in keys for key in pair if key} | tables == settings.FILE_KEYS
+    margins = block.partition("[margins]")[2].partition("[limits]")[0]
+    assert set(re.findall(r"^(\w+) =", margins, re.MULTILINE)) == settings.MARGINS
+    assert set(re.findall(r"^(\w+) =", block.partition("[limits]")[2], re.MULTILINE)) == settings.LIMITS
+
+
+def test_what_the_server_fixture_offers():
+    written = re.findall(r"`\.(\w+)", section("The server"))
+    assert set(written) == {name for name in vars(InferServer) if not name.startswith("_")}
+
+
+def test_columns_of_a_request_table():
+    rows = dict(re.findall(r"^\| `\.(times|counts|texts)\[.*?` \| .*?: (.*) \|$", TEXT, re.MULTILINE))
+    assert re.findall(r"`(\w+)`", rows["times"]) == [*table._TIMES]
+    assert re.findall(r"`(\w+)`", rows["counts"]) == [*table._COUNTS]
+    assert re.findall(r"`(\w+)`", rows["texts"]) == [*table._TEXTS]
+
+
+@pytest.mark.parametrize(("title", "kind"), [("Run", run.Run), ("RequestTable", table.RequestTable)])
+def test_attributes_that_are_written_exist(title, kind):
+    rows = section("A run").partition(f"| `{title}` |")[2].partition("\n\n")[0]
+    for name in re.findall(r"^\| (`.*?) \|", rows, re.MULTILINE):
+        for attribute in re.findall(r"`\.(\w+)", name):
+            assert hasattr(kind, attribute) or attribute in kind.__dataclass_fields__
+
+
+def test_fields_of_an_slo_result():
+    row = re.search(r"^\| `\.slos` .*", TEXT, re.MULTILINE)[0]
+    assert set(re.findall(r"`([a-z_]+)`", row)) == {*SloResult.__dataclass_fields__}
+
+
+def test_the_json_example_has_the_documents_keys():
+    shown = json.loads(re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)[1])
+    assert shown["schema"] == document.SCHEMA
+    (comparison,) = shown["comparisons"]
+    assert set(comparison) == {*document._COMPARISON, "variant", "class", "name", "baseline"}
+    (test,) = shown["tests"]
+    assert [set(slo) for slo in test["slo"]] == [set(document._SLO)]
+
+
+def test_verdicts_and_policies_stand_on_the_page_on_judging():
+    page = (DOCS / "how-it-judges.md").read_text()
+    for word in (*SloVerdict, *ComparisonVerdict):
+        assert f"`{word}`" in page
+    assert all(f"`{name}`" in page for name in cmdline.POLICIES if name != "default")
+    assert policy.of_unjudged("default", recording=True) is policy.Consequence.WARN
