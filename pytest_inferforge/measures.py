@@ -39,10 +39,11 @@ def samples(table: RequestTable, quantity_id: str) -> Floats:
     """float64 (k,), in schedule order: completed requests' values, +inf for failed ones.
 
     Undefined values (TPOT of a one-token answer) and censored requests are left out; what the client itself
-    did (its lag, its connects) is known of every request.
+    did (its lag, its connects) is known of every request, and a first token that came before the cut counts.
     """
     column = np.where(_fails(table, quantity_id), math.inf, values(table, quantity_id))
-    keep = table.ok | table.failed | (quantity_id in _OF_THE_CLIENT)
+    known = quantity_id in _OF_THE_CLIENT or quantity_id in _REACHED
+    keep = table.ok | table.failed | (table.cancelled & known)
     return column[keep & ~np.isnan(column)]
 
 
@@ -50,7 +51,8 @@ def exceeds(table: RequestTable, quantity_id: str, limit: float, op: str) -> Boo
     """bool (k,), in schedule order: which counted requests do not satisfy `value op limit`."""
     column = values(table, quantity_id)
     over = ~_satisfies(column, limit, op) | _fails(table, quantity_id)
-    keep = (table.ok & ~np.isnan(column)) | (table.failed & _fails(table, quantity_id))
+    known = table.ok | (table.cancelled & (quantity_id in _REACHED))
+    keep = (known & ~np.isnan(column)) | (table.failed & _fails(table, quantity_id))
     if METRICS[quantity_id].direction == "lower":
         older = table.cancelled & (_age(table, quantity_id) > limit)
         keep, over = keep | older, over | older

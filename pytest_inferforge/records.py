@@ -163,7 +163,7 @@ class RequestCounts:
 class BootResult:
     """What one test measured on one boot, without its request rows."""
 
-    boot: int  # 1, 2, ... within the session
+    boot: int  # 1, 2, ... of this test within the session
     ready_s: float | None
     requests: RequestCounts
     metrics: Mapping[str, float]  # metric id -> value in the metric's unit; absent: not measured

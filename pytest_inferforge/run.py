@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunBoot:
-    """What one run measured on one boot. `result` is what is kept of it when its requests are gone."""
+    """What one run measured on one boot. `result` is what is kept of it when its requests are gone.
+
+    `server_number`: the boot's place among all boots of the session, as its log is named.
+    """
 
     result: BootResult
     requests: RequestTable
+    server_number: int
     client_cpu_share: float  # of one core, while the load ran
     notes: tuple[str, ...] = ()  # tolerated oddities, for a person
 

@@ -34,6 +34,7 @@ def test_the_entry_point_loads_nothing_foreign():
 def test_and_little_of_ours():
     assert printed(OURS) == [
         "pytest_inferforge",
+        "pytest_inferforge.errors",
         "pytest_inferforge.pytest_plugin",
         "pytest_inferforge.pytest_plugin.cmdline",
         "pytest_inferforge.pytest_plugin.fixtures",

@@ -36,7 +36,7 @@ ARROWS = {
     "testing": {"errors", "loadgen", "processes"},
     "pytest_plugin": {
         "baselines", "dialects", "engines", "errors", "gate", "loadgen", "measures", "options", "policy",
-        "processes", "records", "report", "run", "servers", "slo", "units", "validity", "workload",
+        "records", "report", "run", "servers", "slo", "units", "validity", "workload",
     },
     "__init__": {"errors", "run", "workload"},
 }  # fmt: skip

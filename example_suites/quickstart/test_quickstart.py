@@ -11,10 +11,10 @@ pytestmark = pytest.mark.infer_server(max_num_seqs=4)
 
 
 @pytest.mark.infer_workload(
-    arrivals="poisson 25 req/s",
+    arrivals="poisson 20 req/s",
     requests=320,
-    prompt_tokens="lognormal median=48 sigma=0.4 max=200 min=16",
-    output_tokens=16,
+    prompt_tokens="lognormal median=32 sigma=0.4 max=128 min=16",
+    output_tokens=12,
     api="chat",
 )
 @pytest.mark.infer_slo("ttft p99 < 2 s", "tpot p95 < 500 ms", "error rate <= 1 %")

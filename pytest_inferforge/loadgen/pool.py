@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.loadgen.wire import Exchange
 
 _CONNECT_TIMEOUT_S = 10.0
+NO_CONNECTION = frozenset({"connect_timeout", "refused", "tls_failed", "connect_failed"})
 _PROBE_S = 2.0
 
 

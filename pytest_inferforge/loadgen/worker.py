@@ -30,7 +30,7 @@ import uvloop
 from pytest_inferforge.loadgen import priority, tasks
 from pytest_inferforge.loadgen.dispatch import ClosedLoop, OpenLoop
 from pytest_inferforge.loadgen.plan import FAILED, OK, Finish, Plan, Progress
-from pytest_inferforge.loadgen.pool import Pool, resolve
+from pytest_inferforge.loadgen.pool import NO_CONNECTION, Pool, resolve
 from pytest_inferforge.loadgen.rows import Reading, as_row, write_frame
 from pytest_inferforge.loadgen.wire import Exchange
 from pytest_inferforge.workload.prompts import PromptMaker
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _NS = 1_000_000_000
 _SWEEP_S = 0.1
+_PAUSE_S = 0.1  # of a closed loop's user who found no server
 _PROGRESS_S = 0.25
 _SETTLE_NS = 20_000_000
 _EVENTS_A_TURN = 64  # some 0.1 ms of reading, for which the stamps of other replies may have to wait
@@ -222,7 +223,10 @@ class Worker:
             return
         self._in_flight.discard(exchange)
         if self._closed is not None:
-            self._closed.ended()
+            if exchange.fault in NO_CONNECTION:  # a user tries again after a while, not a million times
+                asyncio.get_running_loop().call_later(_PAUSE_S, self._closed.ended)
+            else:
+                self._closed.ended()
         self._to_read.append(Reading(exchange))
         if not self._reads:
             self._reads = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import pytest
@@ -14,8 +13,9 @@ from pytest_inferforge import policy
 from pytest_inferforge.errors import InferforgeError, UsageError
 from pytest_inferforge.policy import Consequence
 from pytest_inferforge.pytest_plugin import FIXTURES, OUR_MARKERS, settings, summary
-from pytest_inferforge.pytest_plugin.declared import Declared, Mark, declare, filled
+from pytest_inferforge.pytest_plugin.declared import Declared, declare
 from pytest_inferforge.pytest_plugin.items import RegressionItem
+from pytest_inferforge.pytest_plugin.layers import Mark, filled
 from pytest_inferforge.pytest_plugin.progress import ProgressLine
 from pytest_inferforge.pytest_plugin.session import InferSession
 from pytest_inferforge.report import document, text
@@ -23,6 +23,7 @@ from pytest_inferforge.report import document, text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_inferforge.pytest_plugin.runs import Runs
     from pytest_inferforge.run import Run
     from pytest_inferforge.servers.server import Server
 
@@ -65,7 +66,6 @@ class Adapter:
         self._bodies_run: set[str] = set()
         self._saved: list[str] = []
         self._progress = ProgressLine(config)
-        self.session.on_progress = self._progress.show
 
     # -- collection ---------------------------------------------------------------------------------
 
@@ -87,10 +87,14 @@ class Adapter:
             item.stash[DECLARED].key: item.stash[DECLARED] for item in items if DECLARED in item.stash
         }
         try:
-            self.session.open(list(declared.values()), deselected=len(self._deselected))
+            self.session.open(list(declared.values()), all_selected=self._all_selected())
         except InferforgeError as error:
             raise pytest.UsageError(str(error)) from error
         items[:] = _ordered(items)
+
+    def _all_selected(self) -> bool:
+        by_id = any("::" in argument for argument in self.config.args)
+        return not self._deselected and not by_id
 
     def deselect(self, items: Sequence[pytest.Item]) -> None:
         self._deselected |= {item.nodeid for item in items if not isinstance(item, RegressionItem)}
@@ -123,38 +127,50 @@ class Adapter:
     # -- what fixtures give ---------------------------------------------------------------------------
 
     def server(self, item: pytest.Item) -> Server:
-        return self._clean(lambda: self.session.server(self._of(item).server))
+        return self._clean(lambda: self._runs().server(self._of(item).server))
 
     def restart(self, item: pytest.Item) -> Server:
-        self.session.server(self._of(item).server)
-        return self.session.pool.restart()
+        declared = self._of(item)
+        self._runs().server(declared.server)
+        self._runs().pool.restart()
+        return self._runs().server(declared.server)
 
     def run(self, item: pytest.Item) -> Run:
-        run = self._clean(lambda: self.session.run(self._of(item)))
+        run = self._clean(lambda: self._runs().run(self._of(item)))
         item.stash.setdefault(RUNS, []).append(run)
         return run
 
     def load(
         self, item: pytest.Item, arguments: Mapping[str, object], name: str | None, *, quiet: bool = False
     ) -> Run:
-        if quiet or threading.current_thread() is not threading.main_thread():
-            self.session.on_progress = None
+        runs = self._runs(quiet=quiet)
         try:
-            run = self.session.load(self._of(item), arguments, name)
+            run = runs.load(self._of(item), arguments, name)
+        except InferforgeError as error:
+            self.session.errors.append(str(error))
+            raise
         finally:
             self._progress.clear()
-            self.session.on_progress = self._progress.show
         item.stash.setdefault(RUNS, []).append(run)
         return run
 
+    def _runs(self, *, quiet: bool = False) -> Runs:
+        """What measures; `quiet`: without the live line, which only the main thread may draw."""
+        self._refuse_xdist()
+        runs = self.session.runs
+        runs.on_progress = None if quiet else self._progress.show
+        return runs
+
     def _of(self, item: pytest.Item) -> Declared:
+        return item.stash[DECLARED]
+
+    def _refuse_xdist(self) -> None:
         if hasattr(self.config, "workerinput"):
             raise UsageError(
                 "load tests do not run under pytest-xdist",
                 seen="-n with more than 0 workers",
                 do="run them with -n 0: tests that measure must not run beside each other",
             )
-        return item.stash[DECLARED]
 
     def _clean(self, work: Callable[[], T]) -> T:
         """Errors of ours are told without a traceback through our own code."""
@@ -204,7 +220,7 @@ class Adapter:
 
     def compare(self, item: RegressionItem) -> None:
         """Run by a regression item: measure what is missing, judge the whole family, speak for one test."""
-        declared = item.stash[DECLARED]
+        declared = self._of(item)
         self._clean(lambda: self._measure_missing(declared))
         found = self._clean(lambda: self.session.comparisons_of(declared))
         if not found:
@@ -212,26 +228,27 @@ class Adapter:
         _properties(item, text.comparison_properties(found))
         consequences = [policy.of_comparison(c, self.settings.policy) for c in found]
         message = text.comparison_failure(found, self.session.changed)
-        if not any(c.verdict.judged for c in found):
-            recording = self.settings.record_missing
-            consequences = [policy.of_unjudged(self.settings.policy, recording=recording)]
+        if self.session.judged_nothing:
+            recording = self.session.recording
+            consequences = [policy.of_unjudged(self.settings.policy, recording=recording)] * len(found)
         if Consequence.FAIL in consequences:
             _fail(message)
-        for comparison, consequence in zip(found, consequences, strict=False):
+        for comparison, consequence in zip(found, consequences, strict=True):
             if consequence is Consequence.WARN:
                 item.warn(InferforgeWarning(text.comparison_sentence(comparison)))
 
     def _measure_missing(self, declared: Declared) -> None:
+        runs = self._runs()
         if declared.workload is not None:
-            self.session.run(declared)
+            runs.run(declared)
         if self.session.comparisons is None:
             for other in self.session.declared.values():
-                if other.workload is not None and other.key not in self.session.runs:
+                if other.workload is not None and not runs.knows(other.key):
                     self._try(other)
 
     def _try(self, declared: Declared) -> None:
         try:
-            self.session.run(declared)
+            self.session.runs.run(declared)
         except InferforgeError as error:
             self.session.errors.append(str(error))  # its own item says it
 
@@ -242,9 +259,11 @@ class Adapter:
     # -- the end --------------------------------------------------------------------------------------
 
     def finish(self, exitstatus: int) -> None:
-        """Stop the server, save what is to be saved, write the JSON."""
+        """Stop the server, save what is to be saved, write the JSON; under xdist nothing was measured."""
         self._progress.clear()
         self.session.close()
+        if hasattr(self.config, "workerinput") or not self.session.declared:
+            return
         try:
             self._saved = self.session.save()
         except InferforgeError as error:

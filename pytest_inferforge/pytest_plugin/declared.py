@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge import slo as slos
 from pytest_inferforge import units
 from pytest_inferforge.errors import UsageError
+from pytest_inferforge.options import SessionOptions
+from pytest_inferforge.pytest_plugin.layers import Layer, Mark, merge, of_marks
 from pytest_inferforge.servers.spec import ServerSpec, pairs
 from pytest_inferforge.workload import spec as workloads
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from pytest_inferforge.slo import Slo
     from pytest_inferforge.workload.spec import Workload
 
-_PLACE = re.compile(r"\{(\w+)\}")
 _SERVER_WORDS = ("backend", "model", "url", "port", "boot_timeout", "args")
 _GATED = {
     False: ("ttft_s.mean", "ttft_s.p99", "tpot_s.mean"),  # open loop: arrivals pin the throughput
@@ -28,28 +28,20 @@ _GATED = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """A marker as it was written; `own`: on the test function itself, not on its class or module."""
-
-    name: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    own: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
     """One test that uses our fixtures. `workload` is None when it only uses `infer_server` or `infer_load`.
 
-    `loads`: it asks for `infer_load` and measures by hand. `arguments`: of its workload markers, merged, as
-    `infer_load` takes them for defaults. `notes`: what a person should know about how this was merged.
+    `loads`: it asks for `infer_load` and measures by hand. `layers`: what is said about its workload, for
+    `infer_load` to add to. `backend_named`: somebody chose the server it runs on. `notes`: what a person
+    should know about how this was merged.
     """
 
     nodeid: str
     server: ServerSpec
+    backend_named: bool
     workload: Workload | None
     loads: bool
-    arguments: Mapping[str, Any]
+    layers: tuple[Layer, ...]
     slos: tuple[Slo, ...]
     gated: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -58,26 +50,6 @@ class Declared:
     def key(self) -> str:
         """What its results are stored under."""
         return self.nodeid
-
-
-def filled(mark: Mark, values: Mapping[str, object]) -> Mark:
-    """A parametrized test's values in the texts of its markers: "poisson {rate} req/s".
-
-    Braces around anything that is no parameter stay as they are.
-    """
-    if not values:
-        return mark
-
-    def fill(part: object) -> object:
-        if not isinstance(part, str):
-            return part
-        return _PLACE.sub(lambda found: str(values.get(found[1], found[0])), part)
-
-    return replace(
-        mark,
-        args=tuple(fill(part) for part in mark.args),
-        kwargs={name: fill(part) for name, part in mark.kwargs.items()},
-    )
 
 
 def declare(nodeid: str, marks: Sequence[Mark], fixtures: Iterable[str], settings: Settings) -> Declared:
@@ -89,30 +61,42 @@ def declare(nodeid: str, marks: Sequence[Mark], fixtures: Iterable[str], setting
     used = set(fixtures)
     notes: list[str] = []
     _check_fixtures(marks, used)
-    server = server_spec(_merge(marks, "infer_server", notes, settings.server_set), settings, notes)
-    arguments = _merge(marks, "infer_workload", notes, settings.workload_set)
-    arguments = {**settings.file_workload, **arguments} if arguments else {}
+    words = merge([settings.server, *of_marks(marks, "infer_server"), settings.file_server], notes)
+    said = of_marks(marks, "infer_workload")
+    layers = (settings.workload, *said, settings.file_workload)
     workload = None
     if "infer_run" in used:
-        if not arguments:
+        if not said:
             raise UsageError(
                 "infer_run has nothing to measure",
                 seen="no infer_workload marker",
                 do='add @pytest.mark.infer_workload(arrivals="poisson 8 req/s", requests=1000,'
                 " prompt_tokens=256, output_tokens=128)",
             )
-        workload = workload_of(arguments, settings)
+        workload = workload_of(merge(layers, notes), settings)
     checks = _slos(marks)
     return Declared(
         nodeid=nodeid,
-        server=server,
+        server=server_spec(words, settings, notes),
+        backend_named="backend" in words or "url" in words,
         workload=workload,
         loads="infer_load" in used,
-        arguments=arguments,
+        layers=layers,
         slos=checks,
         gated=gated_metrics(workload, checks) if workload else (),
         notes=tuple(notes),
     )
+
+
+def workload_by_hand(declared: Declared, arguments: Mapping[str, Any], settings: Settings) -> Workload:
+    """The workload of a call of `infer_load`: its arguments stand above the test's markers.
+
+    Raises:
+        UsageError: an unknown, missing, contradictory or unreadable argument.
+    """
+    top, *below = declared.layers
+    call = Layer(source="infer_load", values=arguments)
+    return workload_of(merge([top, call, *below], []), settings)
 
 
 def workload_of(arguments: Mapping[str, Any], settings: Settings) -> Workload:
@@ -127,78 +111,33 @@ def gated_metrics(workload: Workload, checks: Sequence[Slo]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*_GATED[workload.closed_loop], *named)))
 
 
-def server_spec(merged: Mapping[str, Any], settings: Settings, notes: list[str]) -> ServerSpec:
-    """Which server a test runs on. `merged`: its markers with the command line's settings over them."""
-    pinned = bool(merged.get("pin"))
-    words = {name: merged[name] for name in _SERVER_WORDS if name in merged}
-    own = {name: value for name, value in merged.items() if name not in (*_SERVER_WORDS, "pin")}
+def server_spec(words: Mapping[str, Any], settings: Settings, notes: list[str]) -> ServerSpec:
+    """Which server a test runs on, from merged words.
 
-    def choose(name: str, said: Any, default: Any = None) -> Any:
-        marked = words.get(name)
-        if said is not None and marked is not None and said != marked and pinned:
-            notes.append(f"{name}={marked} is pinned; {said} was asked for on the command line")
-            return marked
-        return said if said is not None else marked if marked is not None else default
-
-    url = choose("url", settings.url)
-    backend = choose("backend", settings.backend)
-    file_settings = {k: v for k, v in settings.file_server.items() if k not in own}
-    given = {**file_settings, **own}
+    Behind a URL a backend only says which dialect is spoken, and a test's needs of its server cannot be
+    seen to: they are left out with a note, except those asked for on the command line, which are refused.
+    """
+    given = {name: value for name, value in words.items() if name not in _SERVER_WORDS}
+    url, backend = words.get("url"), words.get("backend")
     if url is not None:
+        asked = {name for name in given if name in settings.server.values or name == "dialect"}
+        if left_out := [f"{name}={value}" for name, value in given.items() if name not in asked]:
+            notes.append(f"behind a URL nothing can be set: {', '.join(left_out)} left to its owner")
+        given = {name: value for name, value in given.items() if name in asked}
         if backend not in (None, "url"):
             given.setdefault("dialect", backend)
         backend = "url"
     timeout = words.get("boot_timeout")
-    timeout_s = units.parse(timeout, "s") if isinstance(timeout, str) else timeout
-    from pytest_inferforge.options import SessionOptions
-
     return ServerSpec(
         engine=backend or SessionOptions().default_backend,
-        model=choose("model", settings.model),
+        model=words.get("model"),
         settings=pairs(given),
         args=tuple(words.get("args", ())),
         url=url,
         api_key_env=settings.api_key_env if url is not None else None,
-        port=choose("port", settings.port),
-        boot_timeout_s=settings.boot_timeout_s if settings.boot_timeout_s is not None else timeout_s,
+        port=words.get("port"),
+        boot_timeout_s=units.parse(timeout, "s") if isinstance(timeout, str) else timeout,
     )
-
-
-def _merge(marks: Sequence[Mark], name: str, notes: list[str], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Key by key: the command line wins, then the closest marker, except over a marker with pin=True."""
-    merged: dict[str, Any] = {}
-    pinned: set[str] = set()
-    found = False
-    for mark in marks:
-        if mark.name != name:
-            continue
-        found = True
-        if mark.args:
-            raise UsageError(
-                f"{name} takes named arguments only", seen=repr(mark.args[0]), do=f"write {name}(name=value)"
-            )
-        for key, value in mark.kwargs.items():
-            merged.setdefault(key, value)
-            if mark.kwargs.get("pin"):
-                pinned.add(key)
-    for key, value in over.items():
-        if not found and name == "infer_workload":
-            break
-        if key in pinned and merged[key] != value:
-            notes.append(f"{key}={merged[key]} is pinned; {value} was asked for on the command line")
-            continue
-        merged[key] = value
-        _drop_rival(merged, key)
-    if name == "infer_workload":
-        merged.pop("pin", None)
-    return merged
-
-
-def _drop_rival(merged: dict[str, Any], key: str) -> None:
-    """`requests` on the command line takes the place of a marker's `duration`, and the other way round."""
-    rival = {"requests": "duration", "duration": "requests"}.get(key)
-    if rival:
-        merged.pop(rival, None)
 
 
 def _slos(marks: Sequence[Mark]) -> tuple[Slo, ...]:

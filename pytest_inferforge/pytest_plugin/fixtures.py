@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_inferforge.errors import InferforgeError
+
 if TYPE_CHECKING:
     import httpx
 
@@ -87,13 +89,21 @@ class InferLoad:
         self._item = item
 
     def __call__(self, *, name: str | None = None, **arguments: Any) -> Run:
-        return self._adapter.load(self._item, arguments, name)
+        __tracebackhide__ = True
+        try:
+            return self._adapter.load(self._item, arguments, name)
+        except InferforgeError as error:  # shown at the caller's line, not in the depths of this package
+            raise error.with_traceback(None) from None
 
     async def go(self, *, name: str | None = None, **arguments: Any) -> Run:
         """The same without blocking the event loop."""
         import asyncio
 
-        return await asyncio.to_thread(self._adapter.load, self._item, arguments, name, quiet=True)
+        __tracebackhide__ = True
+        try:
+            return await asyncio.to_thread(self._adapter.load, self._item, arguments, name, quiet=True)
+        except InferforgeError as error:
+            raise error.with_traceback(None) from None
 
 
 def _adapter(request: pytest.FixtureRequest) -> Adapter:

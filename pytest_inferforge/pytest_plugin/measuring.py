@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
 
-from pytest_inferforge import measures, processes, validity
+from pytest_inferforge import measures, validity
 from pytest_inferforge.baselines import store
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.errors import EngineError, MeasuringError
@@ -59,21 +60,36 @@ class Measurer:
         return self._schedules[workload]
 
     def measure(
-        self, workload: Workload, server: Server, *, name: str, limits: Limits, on_progress: OnProgress | None
+        self,
+        workload: Workload,
+        server: Server,
+        *,
+        boot: int,
+        name: str,
+        limits: Limits,
+        on_progress: OnProgress | None,
     ) -> RunBoot:
-        """Measure once, and once more when the client did not keep up.
+        """Measure once, and once more when the client did not keep up. `boot`: 1, 2, ... of this test.
 
         Raises:
             EngineError: the server died; the end of its log is in the error.
             MeasuringError: no prompt of that length can be made, or the client did not start.
         """
-        found = self._measure_once(workload, server, name, limits, on_progress)
-        if found.result.verdict is RunVerdict.INVALID:
-            found = self._measure_once(workload, server, name, limits, on_progress)
-        return found
+        found = self._measure_once(workload, server, boot, name, limits, on_progress)
+        if found.result.verdict is RunVerdict.VALID:
+            return found
+        again = self._measure_once(workload, server, boot, name, limits, on_progress)
+        said = f"measured again, because the first attempt was INVALID: {'; '.join(found.result.reasons)}"
+        return replace(again, notes=(said, *again.notes))
 
     def _measure_once(
-        self, workload: Workload, server: Server, name: str, limits: Limits, on_progress: OnProgress | None
+        self,
+        workload: Workload,
+        server: Server,
+        boot: int,
+        name: str,
+        limits: Limits,
+        on_progress: OnProgress | None,
     ) -> RunBoot:
         position = self._positions.get(server.number, 0) + 1
         self._positions[server.number] = position
@@ -116,7 +132,7 @@ class Measurer:
             metrics["ready_s"] = server.ready_s
         return RunBoot(
             result=BootResult(
-                boot=server.number,
+                boot=boot,
                 ready_s=server.ready_s,
                 requests=drive.table.request_counts(drive.warmup),
                 metrics=metrics,
@@ -125,6 +141,7 @@ class Measurer:
                 position=position,
             ),
             requests=drive.table,
+            server_number=server.number,
             client_cpu_share=drive.cpu_s / drive.wall_s if drive.wall_s else 0.0,
             notes=tuple(notes),
         )
@@ -170,12 +187,11 @@ def count_tokens(client: httpx.Client, server: Server, api: Api, text: str) -> i
 
 def server_died(server: Server, name: str) -> EngineError:
     """The error of a run whose server was gone at its end."""
-    tail = processes.tail(server.log) if server.log else ""
     return EngineError(
         f"{server.engine} was gone when {name} had been measured",
         seen=server.exit_report(),
         do="read the end of its log below" + (f"; the whole log is {server.log}" if server.log else ""),
-        log_tail=tail,
+        log_tail=server.log_tail(),
         log_path=str(server.log) if server.log else None,
     )
 

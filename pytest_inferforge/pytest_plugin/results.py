@@ -24,6 +24,7 @@ def test_result(
     key: str, declared: Declared, run: Run, schedule_hash: str, facts: Mapping[str, str]
 ) -> TestResult:
     """One test as it is stored. `facts`: what its server said of itself."""
+    host = fingerprint.host_fingerprint()
     identity = declared.server.identity()
     settings = identity.pop("settings")
     soft = {f"server.{name}": str(value) for name, value in facts.items() if name not in _IDENTITY_FACTS}
@@ -35,7 +36,11 @@ def test_result(
     return TestResult(
         nodeid=key,
         fingerprint=Fingerprint(
-            hard={"workload": schedule_hash, "metric_definitions": METRIC_DEFINITIONS},
+            hard={
+                "workload": schedule_hash,
+                "metric_definitions": METRIC_DEFINITIONS,
+                **(host.hard if declared.server.url is None else {}),  # a URL's hardware cannot be seen
+            },
             identity={
                 name: str(value)
                 for name, value in {
@@ -74,7 +79,7 @@ def session_result(
         started_at=started_at.astimezone(dt.UTC).isoformat(timespec="seconds"),
         version=version,
         seed=seed,
-        fingerprint=host.merged(Fingerprint(hard=dict(keys))),
+        fingerprint=Fingerprint(hard=dict(keys), soft={**host.soft, "client_cpu": host.hard["cpu_model"]}),
         planned_boots=boots,
         complete=complete,
         accepted=accepted,

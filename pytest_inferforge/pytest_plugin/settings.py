@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.options import JudgeOptions, LoadOptions, SessionOptions
+from pytest_inferforge.pytest_plugin.layers import COMMAND_LINE, Layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,19 +24,17 @@ MARGINS = {"mean", "p50", "p90", "p99", "boot_time"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything the command line and the project's file say. None: nobody said anything."""
+    """Everything the command line and the project's file say. None: nobody said anything.
 
-    backend: str | None
-    backend_named: bool  # by the command line or the file, not by default
-    model: str | None
-    url: str | None
+    `server`, `workload` are what the command line says about every test's; `file_server`, `file_workload`
+    what the project's file does.
+    """
+
+    server: Layer
+    workload: Layer
+    file_server: Layer
+    file_workload: Layer
     api_key_env: str | None
-    server_set: Mapping[str, Any]
-    workload_set: Mapping[str, Any]
-    file_server: Mapping[str, Any]
-    file_workload: Mapping[str, Any]
-    port: int | None
-    boot_timeout_s: float | None
     boots: int
     save: str | None
     compare: str | None
@@ -58,10 +58,10 @@ class Settings:
             raise UsageError(
                 "--infer-boots must be at least 1", seen=str(self.boots), do="write --infer-boots=3"
             )
-        if self.url and self.boots > 1:
+        if "url" in self.server.values and self.boots > 1:
             raise UsageError(
                 "a server behind a URL cannot be booted again",
-                seen=f"--infer-url={self.url} --infer-boots={self.boots}",
+                seen=f"--infer-url={self.server.values['url']} --infer-boots={self.boots}",
                 do="drop --infer-boots, or let --infer-backend boot the server",
             )
         if self.quick and (self.save or self.compare):
@@ -80,41 +80,54 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
     """
     file = _read_file(root)
     defaults = SessionOptions()
-    backend = option["infer_backend"] or file.get("backend")
-    store = option["infer_store"]
-    timeout = option["infer_boot_timeout"]
+    store, boots = option["infer_store"], option["infer_boots"]
     settings = Settings(
-        backend=backend,
-        backend_named=bool(backend or option["infer_url"]),
-        model=option["infer_model"] or file.get("model"),
-        url=option["infer_url"],
+        server=_command_line(option),
+        workload=Layer(
+            source=COMMAND_LINE,
+            values=_pairs(option["infer_workload"], "--infer-workload", "requests=100"),
+        ),
+        file_server=_file_server(file),
+        file_workload=Layer(source="the project's file", values=_table(file, "workload")),
         api_key_env=option["infer_api_key_env"]
         or (defaults.api_key_env if environ.get(defaults.api_key_env) else None),
-        server_set=_pairs(option["infer_set"], "--infer-set", "max_num_seqs=4"),
-        workload_set=_pairs(option["infer_workload"], "--infer-workload", "requests=100"),
-        file_server=dict(file.get("settings", {})),
-        file_workload=dict(file.get("workload", {})),
-        port=option["infer_port"],
-        boot_timeout_s=None if timeout is None else _duration(timeout),
-        boots=option["infer_boots"]
-        if option["infer_boots"] is not None
-        else int(file.get("boots", defaults.boots)),
+        boots=boots if boots is not None else _whole(file.get("boots", defaults.boots), "boots"),
         save=option["infer_save"],
         compare=option["infer_compare"],
         record_missing=option["infer_missing"] == "record",
         policy=option["infer_policy"] or _policy(file.get("policy", defaults.policy)),
         quick=option["infer_quick"],
         json_path=None if option["infer_json"] is None else invocation / option["infer_json"],
-        store=(invocation / store) if store else root / file.get("store", defaults.store),
+        store=(invocation / store) if store else root / _text(file, "store", defaults.store),
         keys={
             name: str(value) for name, value in _pairs(option["infer_key"], "--infer-key", "gpu=H100").items()
         },
         ci=environ.get("CI", "").lower() not in ("", "0", "false"),
-        judge=_judge(file.get("margins", {})),
-        load=_load(file.get("limits", {})),
+        judge=_judge(_table(file, "margins")),
+        load=_load(_table(file, "limits"), quick=option["infer_quick"]),
     )
     settings.check()
     return settings
+
+
+def _command_line(option: Mapping[str, Any]) -> Layer:
+    timeout = option["infer_boot_timeout"]
+    words = {
+        "backend": option["infer_backend"],
+        "model": option["infer_model"],
+        "url": option["infer_url"],
+        "port": option["infer_port"],
+        "boot_timeout": None if timeout is None else _duration(timeout),
+    }
+    said = {name: value for name, value in words.items() if value is not None}
+    return Layer(
+        source=COMMAND_LINE, values={**said, **_pairs(option["infer_set"], "--infer-set", "max_num_seqs=4")}
+    )
+
+
+def _file_server(file: Mapping[str, Any]) -> Layer:
+    named = {name: _text(file, name, "") for name in ("backend", "model") if name in file}
+    return Layer(source="the project's file", values={**_table(file, "settings"), **named})
 
 
 def _read_file(root: Path) -> Mapping[str, Any]:
@@ -167,10 +180,30 @@ def plain(text: str) -> Any:
     return text
 
 
-def _policy(policy: str) -> str:
+def _policy(policy: object) -> str:
     if policy not in ("default", "strict", "observe"):
-        raise UsageError("unknown policy", seen=policy, do="write default, strict or observe")
-    return policy
+        raise UsageError("unknown policy", seen=repr(policy), do="write default, strict or observe")
+    return str(policy)
+
+
+def _table(file: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = file.get(name, {})
+    if not isinstance(value, dict):
+        raise UsageError(f"{name} is not a table", seen=repr(value), do=f"write a [{name}] table")
+    return value
+
+
+def _text(file: Mapping[str, Any], name: str, default: str) -> str:
+    value = file.get(name, default)
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is not a text", seen=repr(value), do=f'write {name} = "..."')
+    return value
+
+
+def _whole(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError(f"{name} is not a whole number", seen=repr(value), do=f"write {name} = 3")
+    return value
 
 
 def _duration(text: str) -> float:
@@ -189,15 +222,24 @@ def _judge(margins: Mapping[str, Any]) -> JudgeOptions:
             raise UsageError(
                 "unknown margin", seen=f"margins.{name}", do=f"known: {', '.join(sorted(MARGINS))}"
             )
-        chosen[f"margin_{name}"] = units.parse(value, "ratio") if isinstance(value, str) else float(value)
+        margin = units.parse(value, "ratio") if isinstance(value, str) else value
+        if not isinstance(margin, int | float) or isinstance(margin, bool) or not 0 <= margin < 1:
+            raise UsageError(
+                f"margins.{name} is not a share",
+                seen=repr(value),
+                do=f'write {name} = "5 %" or {name} = 0.05',
+            )
+        chosen[f"margin_{name}"] = float(margin)
     return JudgeOptions(**chosen)
 
 
-def _load(limits: Mapping[str, Any]) -> LoadOptions:
-    """Limits of the file beyond which a run is not judged, as `schedule_lag = "5 ms"`."""
+def _load(limits: Mapping[str, Any], *, quick: bool) -> LoadOptions:
+    """Limits of the file beyond which a run is not judged: `schedule_lag = "5 ms"`. None under quick."""
     for name in limits:
         if name not in LIMITS:
             raise UsageError("unknown limit", seen=f"limits.{name}", do=f"known: {', '.join(sorted(LIMITS))}")
+    if quick:
+        return LoadOptions(lag_limit_s=math.inf)
     if "schedule_lag" not in limits:
         return LoadOptions()
     return LoadOptions(lag_limit_s=_duration(str(limits["schedule_lag"])))

@@ -12,7 +12,8 @@ from pytest_inferforge.report.text import Line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_inferforge.pytest_plugin.session import Finished, InferSession
+    from pytest_inferforge.pytest_plugin.runs import Finished
+    from pytest_inferforge.pytest_plugin.session import InferSession
     from pytest_inferforge.records import ComparisonVerdict
 
 BANNER = (
@@ -28,7 +29,7 @@ def collection_lines(session: InferSession) -> list[str]:
         return []
     settings = session.settings
     lines: list[str] = []
-    if not settings.backend_named and not all(d.server.url for d in declared):
+    if not all(d.backend_named for d in declared):
         lines += BANNER
     servers = dict.fromkeys(d.server.describe() for d in declared)
     what = "quick: a few requests each, nothing judged" if settings.quick else f"policy {settings.policy}"
@@ -37,7 +38,9 @@ def collection_lines(session: InferSession) -> list[str]:
     if settings.compare is not None:
         detectable = session.detectable()
         count = len(session.reference)
-        lines.append(f"  baseline {settings.compare}: {count} session{'' if count == 1 else 's'}")
+        wanted = settings.judge.wanted_sessions
+        few = f" ({wanted} are wanted)" if count < wanted else ""
+        lines.append(f"  baseline {settings.compare}: {count} session{'' if count == 1 else 's'}{few}")
         if detectable:
             lines.append("  smallest change for the worse that this session can see (power 80 %):")
             lines += [f"  {line}" for line in text.detectable_lines(detectable)]
@@ -47,7 +50,7 @@ def collection_lines(session: InferSession) -> list[str]:
 def summary(session: InferSession, saved: Sequence[str]) -> list[Line]:
     """Every run with its SLOs, every comparison, and what was not judged."""
     lines: list[Line] = []
-    for done in session.finished:
+    for done in session.runs.finished:
         lines += text.run_lines(done.run, _server(session, done))
         if session.comparisons and (found := session.comparisons.get(done.key)):
             lines.append(Line(text=f"  against baseline {session.settings.compare}:"))
@@ -57,7 +60,7 @@ def summary(session: InferSession, saved: Sequence[str]) -> list[Line]:
     lines += [Line(text=line) for line in saved]
     if session.settings.quick:
         lines.append(Line(text="--infer-quick: nothing was judged", markup={"yellow": True}))
-    if session.finished or session.errors:
+    if session.runs.finished or session.errors:
         lines.append(Line(text=f"requests and logs: {session.run_dir} (seed {session.settings.load.seed})"))
     return lines
 
@@ -69,9 +72,9 @@ def content(session: InferSession, exit_reason: str) -> dict[str, Any]:
         result,
         verdict=_verdict(session),
         exit_reason=exit_reason,
-        tests=[done.result for done in session.finished],
-        slos={done.key: done.run.slos for done in session.finished},
-        names={done.key: (done.run.nodeid, done.run.name or None) for done in session.finished},
+        tests=[done.result for done in session.runs.finished],
+        slos={done.key: done.run.slos for done in session.runs.finished},
+        names={done.key: (done.run.nodeid, done.run.name or None) for done in session.runs.finished},
         comparisons=[c for found in (session.comparisons or {}).values() for c in found],
         baseline=session.settings.compare,
         not_selected=_not_selected(session),
@@ -80,7 +83,7 @@ def content(session: InferSession, exit_reason: str) -> dict[str, Any]:
 
 def _server(session: InferSession, done: Finished) -> str:
     """The server in a line, with the model that it turned out to serve."""
-    served = session.servers.get(done.run.boots[-1].result.boot, {}).get("model")
+    served = session.runs.servers.get(done.run.boots[-1].server_number, {}).get("model")
     spec = done.declared.server
     return replace(spec, model=spec.model or served).describe()
 

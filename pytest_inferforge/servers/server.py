@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from pytest_inferforge import processes
 from pytest_inferforge.errors import EngineError
+from pytest_inferforge.servers.spec import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +152,17 @@ class Server:
             return f"{self.engine} runs (process {self.pid})"
         since_s = self._clock() - self._began_s
         return f"{self.engine} {exit_words(code)}, seen {since_s:.1f} s after its start"
+
+    def log_tail(self) -> str:
+        """The end of its log, without secrets that were printed there; empty without a log."""
+        return processes.redact(processes.tail(self.log), self.secrets) if self.log else ""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must not appear in an error, whoever printed them."""
+        environment = {**os.environ, **dict(self.spec.env)}
+        key = self.spec.api_key_env
+        return tuple(value for name, value in environment.items() if is_secret(name) or name == key)
 
     def reset_cache(self) -> bool:
         """Forget all cached prefixes; False where the engine cannot, or does not answer."""

@@ -15,7 +15,6 @@ from pytest_inferforge import engines, processes
 from pytest_inferforge.errors import EngineError
 from pytest_inferforge.servers import ports
 from pytest_inferforge.servers.server import Server, exit_words
-from pytest_inferforge.servers.spec import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,8 +52,7 @@ def boot(
         else:
             launch, process = engine.launch(spec, 0, run_dir), None
             server = Server(spec, engine, url=launch.base_url, number=number, clock=clock)
-        secrets = _secrets(spec)
-        wait = _Wait(server=server, engine=engine, process=process, secrets=secrets, clock=clock)
+        wait = _Wait(server=server, engine=engine, process=process, clock=clock)
         budget_s = launch.boot_timeout_s if spec.boot_timeout_s is None else spec.boot_timeout_s
         _await_ready(wait, budget_s)
         _ask(server, engine, launch)
@@ -67,7 +65,6 @@ class _Wait:
     server: Server
     engine: Engine
     process: processes.Process | None
-    secrets: tuple[str, ...]
     clock: Callable[[], float]
 
 
@@ -162,7 +159,7 @@ def _check_owner(wait: _Wait) -> None:
             f"port {port} on {ports.HOST} is answered by another process than {wait.server.engine}",
             seen=ports.who(strangers),
             do="end that process, or choose another port (without one, a free port is found)",
-            log_tail=_tail(wait),
+            log_tail=wait.server.log_tail(),
             log_path=str(wait.server.log),
         )
 
@@ -202,18 +199,8 @@ def _failed(wait: _Wait, what: str, seen: str, passed_s: float) -> EngineError:
         do = f"read the end of its log below; the whole log is {log}"
     return EngineError(
         f"{wait.server.engine} {what}",
-        seen=processes.redact(f"{seen} after {passed_s:.1f} s", wait.secrets),
+        seen=processes.redact(f"{seen} after {passed_s:.1f} s", wait.server.secrets),
         do=do,
-        log_tail=_tail(wait),
+        log_tail=wait.server.log_tail(),
         log_path=str(log) if log else None,
     )
-
-
-def _tail(wait: _Wait) -> str:
-    return processes.redact(processes.tail(wait.server.log), wait.secrets) if wait.server.log else ""
-
-
-def _secrets(spec: ServerSpec) -> tuple[str, ...]:
-    """Values that must not appear in an error, whoever printed them into the log."""
-    environment = {**os.environ, **dict(spec.env)}
-    return tuple(value for name, value in environment.items() if is_secret(name) or name == spec.api_key_env)

@@ -10,7 +10,7 @@ LLAMA = "--infer-backend=llama.cpp"
 BATCH = """
     import pytest
 
-    # One thread, so that it need not wait for another one where cores are busy; much decoding, which slots share.
+    # One thread, which need not wait for another where cores are busy; much decoding, which slots share.
     @pytest.mark.infer_server(threads=1)
     @pytest.mark.infer_workload(arrivals="closed 8", requests=64, prompt_tokens=8, output_tokens=128)
     def test_batch(infer_run):

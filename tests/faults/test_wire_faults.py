@@ -366,3 +366,15 @@ def test_an_error_of_the_worker_ends_the_run_at_once_and_is_shown(load_plan, tmp
 def test_a_schedule_without_requests_is_a_run_without_requests(drive_timetable):
     drive, _ = drive_timetable(Timetable(**QUICK), warmup=2)
     assert (len(drive.table), drive.fault, drive.warmup) == (0, None, 2)
+
+
+def test_users_who_find_no_server_pause_before_they_try_again(load_plan, tmp_path):
+    """A closed loop that ends by time against a dead server: some tries a user, not as many as a core can."""
+    drive = fleet.drive(
+        load_plan("http://127.0.0.1:9", concurrency=2, duration_s=1.0),
+        api_key=None,
+        folder=tmp_path,
+        name="nobody",
+    )
+    assert set(drive.table.failures()) == {"refused"}
+    assert 2 <= len(drive.table) <= 2 * 11

@@ -257,3 +257,47 @@ def test_regression_items_inherit_skips_but_neither_xfail_nor_fixtures(suite, ti
         "test_a.py::test_skipped": "skipped", "test_a.py::test_known": "skipped",  # xfailed
         "test_a.py::test_skipped.regression": "skipped", "test_a.py::test_known.regression": "passed",
     }, done.output  # fmt: skip
+
+
+def test_every_server_of_a_suite_is_gated(suite):
+    suite.write(
+        "test_a.py",
+        """
+        import pytest
+        pytestmark = pytest.mark.infer_workload(
+            arrivals="closed 2", requests=8, prompt_tokens=16, output_tokens=4)
+
+        @pytest.mark.infer_server(max_num_seqs=2)
+        def test_two(infer_run): pass
+
+        @pytest.mark.infer_server(max_num_seqs=3)
+        def test_three(infer_run): pass
+        """,
+    )
+    for _ in range(3):
+        assert suite.run("--infer-backend=llama.cpp", "--infer-save=main").exit_code == 0
+    done = suite.run("--infer-backend=llama.cpp", "--infer-compare=main")
+    judged = {"not_regressed", "improved", "inconclusive", "regressed"}
+    found = comparisons(done)
+    assert len(found) == 4
+    assert set(found.values()) <= judged
+
+
+def test_a_new_test_in_an_old_baseline_only_warns(suite, baseline):
+    suite.write("test_b.py", CHAT.replace("test_chat", "test_new"))
+    done = suite.run(f"--infer-url={baseline}", "--infer-compare=main")
+    assert done.outcomes["test_b.py::test_new.regression"] == "passed"
+    assert "test_b.py::test_new output_tok_per_s against baseline:main: no_baseline" in done.output
+
+
+def test_xdist_is_refused_for_comparisons_too(suite, baseline):
+    done = suite.run(f"--infer-url={baseline}", "--infer-compare=main", "-n1")
+    assert set(done.outcomes.values()) <= {"error", "failed"}
+    assert "do not run under pytest-xdist" in done.failures["test_a.py::test_chat.regression"]
+
+
+def test_a_part_of_the_suite_is_stored_as_incomplete(suite, timetable):
+    suite.write("test_a.py", TWO)
+    suite.run(f"--infer-url={timetable()}", "--infer-save=main", "test_a.py::test_one")
+    (path,) = (suite.folder / ".inferforge/baselines/main").glob("*.json")
+    assert not decode_session(path.read_bytes(), where=str(path)).complete

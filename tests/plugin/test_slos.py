@@ -215,6 +215,61 @@ def test_parametrized_values_fill_the_texts_of_markers(suite, timetable):
     assert done.exit_code == 0, done.output
 
 
+def test_a_tests_needs_of_its_server_are_left_to_the_owner_of_a_url(suite, timetable):
+    suite.write(
+        "test_a.py",
+        """
+        import pytest
+        pytestmark = pytest.mark.infer_server(max_model_len=4096, model="mine")
+
+        @pytest.mark.infer_workload(arrivals="closed 2", requests=20, prompt_tokens=16, output_tokens=4)
+        def test_a(infer_run): pass
+        """,
+    )
+    url = f"--infer-url={timetable()}"
+    done = suite.run(url)
+    assert done.exit_code == 0, done.output
+    assert "behind a URL nothing can be set: max_model_len=4096 left to its owner" in done.output
+    assert suite.run(url, "--infer-set", "max_model_len=8").exit_code == 4
+
+
+def test_a_fault_of_a_load_by_hand_is_shown_at_the_callers_line(suite, timetable):
+    suite.write(
+        "test_a.py",
+        """
+        def test_a(infer_load):
+            infer_load(arrivals="closed 2", requests=20, prompt_tokens=16, outptu_tokens=4)
+        """,
+    )
+    done = suite.run(f"--infer-url={timetable()}")
+    assert done.outcomes == {"test_a.py::test_a": "failed"}
+    assert "unknown workload argument" in done.output
+    assert "did you mean output_tokens?" in done.output
+    assert "outptu_tokens=4)" in done.failures["test_a.py::test_a"]
+    assert "adapter.py" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("boots = 'two'", "boots is not a whole number"),
+        ("boots = 2.5", "boots is not a whole number"),
+        ("settings = 3", "settings is not a table"),
+        ("store = 3", "store is not a text"),
+        ("policy = 3", "unknown policy"),
+        ("[margins]\np99 = 12", "margins.p99 is not a share"),
+        ("[limits]\nlag = '2 ms'", "unknown limit"),
+    ],
+)
+def test_values_of_the_projects_file_are_checked(suite, timetable, line, said):
+    write_chat(suite, "error rate <= 1 %")
+    suite.write("inferforge.toml", line)
+    done = suite.run(f"--infer-url={timetable()}")
+    assert done.exit_code == 4
+    assert said in done.output
+    assert "Traceback" not in done.output
+
+
 def test_quick_runs_a_few_requests_and_judges_nothing(suite, timetable):
     write_chat(suite, "ttft p99 < 1 ms")
     done = suite.run(f"--infer-url={timetable()}", "--infer-quick")

@@ -160,7 +160,7 @@ def test_quantiles_are_values_that_were_seen_and_never_fall_with_the_rank(column
         ({"cut_s": 0.5}, 0.3, [True]),  # already older than the limit when it was cut
         ({"cut_s": 0.5}, 0.6, []),  # could still have made it
         ({"cut_s": 0.5, "chunks": (0.4,)}, 0.3, [True]),  # had missed it before
-        ({"cut_s": 0.5, "chunks": (0.2,)}, 0.3, []),
+        ({"cut_s": 0.5, "chunks": (0.2,)}, 0.3, [False]),  # had made it before
     ],
 )
 def test_what_counts_against_a_limit(table, request_, limit_s, counted):
@@ -175,7 +175,7 @@ def test_the_limit_itself_is_missed_by_less_than_and_met_by_at_most(table):
 
 def test_a_cut_request_counts_by_the_event_that_the_limit_is_on(table):
     t = table({"cut_s": 0.5, "first_event_s": 0.1}, {"cut_s": 0.5})
-    assert measures.exceeds(t, "ttft_any_s", 0.3, "<").tolist() == [True]
+    assert measures.exceeds(t, "ttft_any_s", 0.3, "<").tolist() == [False, True]
     assert measures.exceeds(t, "ttfo_s", 0.3, "<").tolist() == [True, True]
     assert measures.exceeds(t, "e2e_s", 0.3, "<").tolist() == [True, True]
     assert measures.exceeds(t, "tpot_s", 0.3, "<").tolist() == []  # its age says nothing of its pace
@@ -336,3 +336,12 @@ def test_every_metric_that_has_a_value_is_there_and_no_other(steady):
     assert set(found) <= per_request | per_run
     absent = {name.partition(".")[0] for name in (per_request | per_run) - set(found)}
     assert absent == {"connect_s", "ready_s"}  # no connection was made here, no server booted
+
+
+def test_a_first_token_that_came_before_the_cut_counts_early_or_late(table):
+    cut = {"cut_s": 2.0, "output_tokens": None}
+    seen = table(
+        {"chunks": (0.1, 0.2)}, {"chunks": (0.3, 0.4), **cut}, {"chunks": (0.9, 1.0), **cut}, {"cut_s": 0.2}
+    )
+    assert list(measures.exceeds(seen, "ttft_s", 0.5, "<")) == [False, False, True]
+    assert list(measures.samples(seen, "ttft_s")) == pytest.approx([0.1, 0.3, 0.9])

@@ -1,0 +1,248 @@
+"""Measuring what tests declare: when to boot, in which order, and what is kept. Knows no pytest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_inferforge import slo as slos
+from pytest_inferforge.errors import InferforgeError, MeasuringError, UsageError
+from pytest_inferforge.pytest_plugin.declared import gated_metrics, workload_by_hand
+from pytest_inferforge.pytest_plugin.measuring import Measurer
+from pytest_inferforge.pytest_plugin.results import test_result
+from pytest_inferforge.run import Run
+from pytest_inferforge.servers.pool import ServerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_inferforge.pytest_plugin.declared import Declared
+    from pytest_inferforge.pytest_plugin.measuring import OnProgress
+    from pytest_inferforge.pytest_plugin.settings import Settings
+    from pytest_inferforge.records import SloResult, TestResult
+    from pytest_inferforge.run import RunBoot
+    from pytest_inferforge.servers.server import Server
+    from pytest_inferforge.servers.spec import ServerSpec
+    from pytest_inferforge.slo import Slo
+    from pytest_inferforge.workload.spec import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run that was measured. `key`: what it is stored under; `stored`: it has a place in a baseline."""
+
+    key: str
+    declared: Declared
+    run: Run
+    result: TestResult
+    stored: bool
+
+
+class Runs:
+    """The runs of a session, each measured once.
+
+    `declared`: the tests that may be measured together, in their order. `finished`: all runs, in the order
+    in which they were measured, those that stayed invalid included. `servers`: session-wide number of a boot
+    -> what its server said of itself.
+    """
+
+    def __init__(self, settings: Settings, *, run_dir: Path, session_id: str) -> None:
+        self.declared: dict[str, Declared] = {}
+        self.finished: list[Finished] = []
+        self.servers: dict[int, Mapping[str, str]] = {}
+        self.on_progress: OnProgress | None = None
+        self.pool = ServerPool(run_dir)
+        self._settings = settings
+        self._measurer = Measurer(run_dir=run_dir, session_id=session_id, load=settings.load)
+        self._measured: dict[str, Run | InferforgeError] = {}
+
+    def server(self, spec: ServerSpec) -> Server:
+        """The running server of that spec, booted when it does not run.
+
+        Raises:
+            EngineError: it did not become ready.
+        """
+        server = self.pool.lease(spec)
+        said = {
+            "engine": server.engine,
+            "model": server.model,
+            "version": server.version or "",
+            **server.facts,
+        }
+        self.servers[server.number] = said
+        return server
+
+    def knows(self, key: str) -> bool:
+        """Whether a test was measured, or tried."""
+        return key in self._measured
+
+    def run(self, declared: Declared) -> Run:
+        """The finished run of a test, measured now if it was not yet.
+
+        Raises:
+            EngineError, MeasuringError: it could not be measured; the same error each time it is asked for.
+        """
+        if declared.key not in self._measured:
+            self._measure_group(declared)
+        found = self._measured[declared.key]
+        if isinstance(found, InferforgeError):
+            raise found
+        return found
+
+    def load(self, declared: Declared, arguments: Mapping[str, object], name: str | None) -> Run:
+        """Measure by hand, on the boot that is up; gated when it has a name.
+
+        Raises:
+            UsageError, EngineError, MeasuringError: as the cause is.
+        """
+        workload = workload_by_hand(declared, arguments, self._settings)
+        key = f"{declared.key}::{name}" if name else f"{declared.key}::{len(self.finished)}"
+        if key in self._measured:
+            raise UsageError(
+                f"infer_load was given the name {name!r} twice in one test", do="give each run its own name"
+            )
+        self._check_enough(declared.slos, workload, boots=1)
+        measured = [self._measure(declared, workload, self.server(declared.server), boot=1)]
+        gated = gated_metrics(workload, declared.slos) if name else ()
+        run = self._run(declared, workload, measured, name=name or "", by_hand=True)
+        done = self._keep(key, replace(declared, gated=gated), run)
+        if name:
+            self._measured[key] = done
+        if isinstance(done, InferforgeError):
+            raise done
+        return done
+
+    # -- boots --------------------------------------------------------------------------------------
+
+    def _measure_group(self, first: Declared) -> None:
+        """Measure a test; with several boots, every selected test of its server, boot by boot.
+
+        The order turns by one each boot, so that no test is always the first. A fault spoils only what was
+        not yet measured.
+        """
+        boots = self._settings.boots
+        group = self._group_of(first, alone=boots == 1)
+        measured: dict[str, list[RunBoot]] = {d.key: [] for d, _ in group}
+        faults: dict[str, InferforgeError] = {}
+        for d, workload in group:
+            try:
+                self._check_enough(d.slos, workload, boots=boots)
+            except InferforgeError as error:
+                faults[d.key] = error
+        for number in range(boots):
+            turn = number % len(group)
+            fresh = number > 0
+            for d, workload in group[turn:] + group[:turn]:
+                if d.key in faults:
+                    continue
+                try:
+                    if fresh:
+                        self.pool.fresh(d.server)
+                        fresh = False
+                    server = self.server(d.server)
+                    measured[d.key].append(self._measure(d, workload, server, boot=number + 1))
+                except InferforgeError as error:
+                    faults[d.key] = error
+        for d, workload in group:
+            if d.key in faults:
+                self._measured[d.key] = faults[d.key]
+            else:
+                self._measured[d.key] = self._keep(d.key, d, self._run(d, workload, measured[d.key]))
+
+    def _group_of(self, first: Declared, *, alone: bool) -> list[tuple[Declared, Workload]]:
+        others = [] if alone else [d for d in self.declared.values() if d.key != first.key]
+        return [
+            (d, d.workload)
+            for d in (first, *others)
+            if d.workload is not None and d.server == first.server and d.key not in self._measured
+        ]
+
+    def _measure(self, declared: Declared, workload: Workload, server: Server, *, boot: int) -> RunBoot:
+        return self._measurer.measure(
+            workload,
+            server,
+            boot=boot,
+            name=declared.nodeid,
+            limits=slos.per_request_limits(declared.slos),
+            on_progress=self.on_progress,
+        )
+
+    # -- what is made of them -----------------------------------------------------------------------
+
+    def _run(
+        self,
+        declared: Declared,
+        workload: Workload,
+        boots: Sequence[RunBoot],
+        *,
+        name: str = "",
+        by_hand: bool = False,
+    ) -> Run:
+        run = Run(
+            nodeid=declared.nodeid,
+            name=name,
+            workload=workload,
+            boots=tuple(boots),
+            limits=slos.per_request_limits(declared.slos),
+            by_hand=by_hand,
+        )
+        return replace(run, slos=self._judge_slos(declared.slos, run)) if run.valid_boots else run
+
+    def _keep(self, key: str, declared: Declared, run: Run) -> Run | InferforgeError:
+        schedule = self._measurer.schedule(run.workload)
+        said = self.servers.get(run.boots[-1].server_number, {})
+        valid = bool(run.valid_boots)
+        self.finished.append(
+            Finished(
+                key=key,
+                declared=declared,
+                run=run,
+                result=test_result(key, declared, run, schedule.hash, said),
+                stored=valid and (not run.by_hand or bool(run.name)),
+            )
+        )
+        return run if valid else _invalid(run)
+
+    def _check_enough(self, checks: Sequence[Slo], workload: Workload, *, boots: int) -> None:
+        """Refuse an SLO that this number of requests can never show.
+
+        Raises:
+            MeasuringError: of that test alone.
+        """
+        expected = workload.expected_requests
+        if expected is None or self._settings.quick:
+            return
+        for check in checks:
+            needed = slos.needed(check, self._settings.judge.alpha)
+            if needed is not None and expected * boots < needed:
+                raise MeasuringError(
+                    f'"{check.text}" can never be shown with {expected * boots} requests',
+                    seen=f"{workload.describe()}, {boots} boot{'s' if boots > 1 else ''}",
+                    do=f"ask for at least {needed} requests, or for a lower quantile",
+                )
+
+    def _judge_slos(self, checks: Sequence[Slo], run: Run) -> tuple[SloResult, ...]:
+        """The test's SLOs and the error check, unless the test has one of its own. Nothing under quick."""
+        if self._settings.quick:
+            return ()
+        options = self._settings.judge
+        wanted = list(checks)
+        if not any(check.metric.quantity.id == "error_ratio" for check in wanted):
+            implied = slos.parse(f"error rate <= {options.error_limit * 100:g} %")
+            wanted.append(replace(implied, implicit=True))
+        tables = [boot.requests for boot in run.valid_boots]
+        return tuple(
+            replace(slos.judge(check, tables, options=options, limits=run.limits), implicit=check.implicit)
+            for check in wanted
+        )
+
+
+def _invalid(run: Run) -> MeasuringError:
+    """The error of a run that stayed invalid after its repeat."""
+    seen = list(dict.fromkeys(reason for boot in run.boots for reason in boot.result.reasons))
+    return MeasuringError(
+        f"{run.nodeid} could not be measured: the run is INVALID after one repeat",
+        seen="\n".join(seen),
+        do="free this machine of other work or ask for less load; the server's speed was not judged",
+    )
