@@ -1,11 +1,33 @@
 """What tests of several folders need."""
 
+import os
 from collections.abc import Callable
 
 import pytest
 
 from pytest_inferforge.loadgen.plan import Plan
 from pytest_inferforge.words import WORDS
+
+# CI sets it: there an absent engine is a failure, elsewhere a skip that says what to install.
+ENGINES_REQUIRED = os.environ.get("INFERFORGE_REQUIRE_ENGINES") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    if ENGINES_REQUIRED and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid}: an engine is absent where all are required: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if ENGINES_REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: skipped where nothing may be: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

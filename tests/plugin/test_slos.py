@@ -168,7 +168,7 @@ def test_command_line_beats_marker_except_over_a_pin(suite, timetable):
     )
     done = suite.run(f"--infer-url={timetable()}", "--infer-workload", "requests=12")
     assert done.exit_code == 0, done.output
-    assert "requests=40 is pinned; 12 was asked for" in done.output
+    assert "requests=40 is pinned; requests=12 was asked for" in done.output
 
 
 def test_the_projects_file_is_below_markers(suite, timetable):
