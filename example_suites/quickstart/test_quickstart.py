@@ -29,6 +29,7 @@ def test_batch(infer_run):
 
 
 @pytest.mark.asyncio
+@pytest.mark.infer_slo("ttft p50 < 1 s")
 async def test_by_hand(infer_server, infer_load):
     async with infer_server.async_client() as client:
         answer = await client.post(
