@@ -65,6 +65,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         adapter_of(config).select(items)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Comparisons come last, whatever other plugins (--ff, --nf, a random order) made of the order."""
+    if ADAPTER in session.config.stash:
+        session.items.sort(key=lambda item: getattr(item, "is_infer_regression", False))
+
+
 def pytest_deselected(items: list[pytest.Item]) -> None:
     ours = [item for item in items if is_ours(item)]
     if ours:
@@ -105,7 +111,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if ADAPTER in session.config.stash:
-        adapter_of(session.config).finish(exitstatus)
+        session.exitstatus = adapter_of(session.config).finish(int(exitstatus))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import pytest
@@ -21,7 +22,7 @@ from pytest_inferforge.pytest_plugin.session import InferSession
 from pytest_inferforge.report import document, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pytest_inferforge.pytest_plugin.runs import Runs
     from pytest_inferforge.run import Run
@@ -63,7 +64,9 @@ class Adapter:
             root=config.rootpath,
         )
         self._deselected: set[str] = set()
+        self._by_hand: list[pytest.Function] = []  # tests under the gate that measure in their bodies
         self._bodies_run: set[str] = set()
+        self._broken: dict[str, str] = {}  # tests executed for their comparison alone, and failed
         self._saved: list[str] = []
         self._progress = ProgressLine(config)
 
@@ -81,6 +84,8 @@ class Adapter:
                 self._declare(item.original, faults)
                 if DECLARED in item.original.stash:
                     item.stash[DECLARED] = item.original.stash[DECLARED]
+                if "infer_load" in item.original.fixturenames:
+                    self._by_hand.append(item.original)
         if faults:
             raise pytest.UsageError("\n".join(faults))
         declared = {
@@ -186,14 +191,19 @@ class Adapter:
     # -- verdicts -------------------------------------------------------------------------------------
 
     def before(self, item: pytest.Item) -> None:
-        """A regression item run alone: execute its test first when only its body can measure."""
+        """Regression items selected without their tests: execute those first that measure in their bodies.
+
+        All of them before the first comparison, because the comparisons are one family.
+        """
         self._bodies_run.add(item.nodeid)
-        if not isinstance(item, RegressionItem) or DECLARED not in item.stash:
+        if not isinstance(item, RegressionItem) or hasattr(self.config, "workerinput"):
             return
-        original = item.original
-        if "infer_load" in original.fixturenames and original.nodeid not in self._bodies_run:
+        waiting = [original for original in self._by_hand if original.nodeid not in self._bodies_run]
+        for original, following in itertools.pairwise([*waiting, item]):
             self._bodies_run.add(original.nodeid)
-            runtestprotocol(original, log=False, nextitem=item)
+            for report in runtestprotocol(original, log=False, nextitem=following):
+                if report.failed:
+                    self._broken[original.nodeid] = report.longreprtext
 
     def judge(self, item: pytest.Item, *, body_failed: bool) -> None:
         """Fail or warn by the SLOs of what this test measured."""
@@ -224,7 +234,7 @@ class Adapter:
         self._clean(lambda: self._measure_missing(declared))
         found = self._clean(lambda: self.session.comparisons_of(declared))
         if not found:
-            pytest.skip("nothing of this test is gated: it has no run of its own and no infer_load(name=...)")
+            _nothing_gated(item.original.nodeid, self._broken, self.session.failed_items)
         _properties(item, text.comparison_properties(found))
         consequences = [policy.of_comparison(c, self.settings.policy) for c in found]
         message = text.comparison_failure(found, self.session.changed)
@@ -258,20 +268,25 @@ class Adapter:
 
     # -- the end --------------------------------------------------------------------------------------
 
-    def finish(self, exitstatus: int) -> None:
-        """Stop the server, save what is to be saved, write the JSON; under xdist nothing was measured."""
+    def finish(self, exitstatus: int) -> int:
+        """Stop the server, save what is to be saved, write the JSON; returns the exit status.
+
+        Under xdist nothing was measured.
+        """
         self._progress.clear()
         self.session.close()
         if hasattr(self.config, "workerinput") or not self.session.declared:
-            return
+            return exitstatus
         try:
             self._saved = self.session.save()
-        except InferforgeError as error:
-            self._saved = [str(error)]
-            self.session.errors.append(str(error))
-            raise pytest.UsageError(str(error)) from error
+        except (InferforgeError, OSError) as error:
+            said = f"this session could not be saved: {error}"
+            self._saved = [said]
+            self.session.errors.append(said)
+            exitstatus = exitstatus or int(pytest.ExitCode.TESTS_FAILED)
         if self.settings.json_path is not None:
             document.write(self.settings.json_path, summary.content(self.session, _EXITS.get(exitstatus, "")))
+        return exitstatus
 
     def summarize(self, terminal: Any) -> None:
         if not self.session.declared or self.config.option.collectonly:
@@ -297,6 +312,15 @@ def _ordered(items: list[pytest.Item]) -> list[pytest.Item]:
         rank = place if declared is None else first.setdefault(declared.server, place)
         ranks.append((rank, place, item))
     return [item for _, _, item in sorted(ranks, key=lambda r: r[:2])] + comparisons
+
+
+def _nothing_gated(nodeid: str, broken: Mapping[str, str], failed: Collection[str]) -> NoReturn:
+    """Why a test under the gate has no comparison."""
+    if nodeid in broken:
+        _fail(f"{nodeid} was executed for its comparison, and failed\n{broken[nodeid]}")
+    if nodeid in failed:
+        pytest.skip("its test failed before it had measured anything that is gated")
+    pytest.skip("nothing of this test is gated: it has no run of its own and no infer_load(name=...)")
 
 
 def _properties(item: pytest.Item, properties: Mapping[str, object]) -> None:

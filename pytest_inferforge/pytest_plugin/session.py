@@ -203,12 +203,27 @@ class InferSession:
             if not any(done.stored for done in self.runs.finished):
                 lines.append(f"nothing was measured, so nothing was added to baseline {name}")
                 continue
-            path = self.store.save(name, self.result(complete=self.complete, accepted=self.accepted))
+            result = self.result(complete=self.complete, accepted=self.accepted)
+            before = self.store.load(name) if name in self.store.names() else ()
+            path = self.store.save(name, result)
             said = "" if self.accepted else " (stored, but not accepted as a reference: the session was red)"
             lines.append(f"saved to baseline {name}: {path}{said}")
+            lines += _doubts(result, before)
         return lines
 
     def close(self) -> None:
         """Stop the server; may be called again."""
         if self._runs is not None:
             self._runs.pool.close()
+
+
+def _doubts(result: SessionResult, before: Sequence[SessionResult]) -> list[str]:
+    """What makes a saved session hard to trace later, a line each."""
+    lines = []
+    if result.source.get("dirty") == "true":
+        lines.append("  warning: saved from a tree with uncommitted changes, which its commit does not show")
+    branches = [session.source["branch"] for session in before if "branch" in session.source]
+    here = result.source.get("branch")
+    if here and branches and here != branches[-1]:
+        lines.append(f"  warning: saved from branch {here}; the session before it came from {branches[-1]}")
+    return lines

@@ -66,3 +66,13 @@ def test_a_closed_loop_of_eight_completes_without_a_resend(tmp_path):
     requests = done.document["tests"][0]["boots"][0]["requests"]
     assert requests == {"issued": 64, "completed": 64, "failed": 0, "cancelled": 0, "warmup": 16}
     assert "sent again" not in done.output
+
+
+def test_another_model_file_is_served(tmp_path):
+    from pytest_inferforge.engines import forge_tiny
+
+    mine = tmp_path / "mine.gguf"
+    mine.write_bytes(forge_tiny.path().read_bytes())
+    suite = Suite(tmp_path)
+    suite.write("test_a.py", "def test_a(infer_server): assert infer_server.model == 'mine'")
+    assert suite.run(LLAMA, f"--infer-model={mine}").exit_code == 0

@@ -1,6 +1,7 @@
 """Save, compare, go red: the gate as pytest items, on a server whose speed is set."""
 
 import shutil
+import subprocess
 
 import pytest
 
@@ -98,6 +99,9 @@ def test_selection_works_as_pytest_users_know_it(suite, timetable, baseline):
 
     last_failed = suite.run(slow, "--infer-compare=main", "--lf")
     assert last_failed.outcomes == {"test_a.py::test_chat.regression": "failed"}
+
+    failed_first = suite.run(slow, "--infer-compare=main", "--ff")
+    assert list(failed_first.outcomes) == ["test_a.py::test_chat", "test_a.py::test_chat.regression"]
 
     deselected = suite.run(slow, "--infer-compare=main", "--deselect=test_a.py::test_chat.regression")
     assert deselected.outcomes == {"test_a.py::test_chat": "passed"}
@@ -208,6 +212,59 @@ def test_named_loads_are_gated_and_run_their_body_alone(suite, timetable):
     )
     assert alone.outcomes == {"test_a.py::test_ramp.regression": "failed"}
     assert "worse than baseline:main" in alone.output
+
+
+def test_comparisons_alone_execute_all_bodies_before_the_family_is_judged(suite, timetable):
+    suite.write(
+        "test_a.py",
+        """
+        arguments = dict(arrivals="closed 4", requests=24, prompt_tokens=16, output_tokens=8)
+
+        def test_one(infer_load): infer_load(name="a", **arguments)
+        def test_two(infer_load): infer_load(name="b", **arguments)
+        def test_three(infer_load): assert False, "before anything was measured"
+        """,
+    )
+    url = timetable(**FAST)
+    for _ in range(3):
+        suite.run(f"--infer-url={url}", "--infer-save=main", "--deselect=test_a.py::test_three")
+    done = suite.run(f"--infer-url={timetable(**SLOW)}", "--infer-compare=main", "-k", "regression")
+    assert done.outcomes == {
+        f"test_a.py::test_{name}.regression": "failed" for name in ("one", "two", "three")
+    }
+    assert "before anything was measured" in done.failures["test_a.py::test_three.regression"]
+    both = suite.run(f"--infer-url={url}", "--infer-compare=main", "-k", "three")
+    assert both.outcomes["test_a.py::test_three.regression"] == "skipped"
+
+
+def test_a_session_that_cannot_be_saved_is_red_and_loses_no_document(suite, timetable):
+    suite.write("test_a.py", TWO)
+    suite.write(".inferforge/baselines", "a file where a folder should be")
+    done = suite.run(f"--infer-url={timetable()}", "--infer-save=main")
+    assert done.exit_code == 1
+    assert "this session could not be saved" in done.output
+    assert len(done.document["tests"]) == 3
+    assert "Traceback" not in done.output
+
+
+def test_saving_from_a_dirty_tree_or_another_branch_is_said(suite, timetable):
+    suite.write("test_a.py", TWO)
+    url = timetable()
+
+    def git(*words):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *identity, *words], cwd=suite.folder, check=True, capture_output=True)
+
+    git("init", "-b", "main")
+    git("add", "test_a.py")
+    git("commit", "-m", "a")
+    clean = suite.run(f"--infer-url={url}", "--infer-save=main", "-k", "one")
+    assert "warning: saved from" not in clean.output
+    git("checkout", "-b", "feature")
+    suite.write("test_a.py", TWO + "\n")
+    dirty = suite.run(f"--infer-url={url}", "--infer-save=main", "-k", "one")
+    assert "saved from a tree with uncommitted changes" in dirty.output
+    assert "saved from branch feature; the session before it came from main" in dirty.output
 
 
 def test_async_tests_have_their_regression_too(suite, timetable):
