@@ -109,6 +109,7 @@ class Worker:
         self._reads = False  # a turn of reading is on its way
         self._idle = asyncio.Event()
         self._origin_ns = 0
+        self._phase = "warmup"
         self._counts = {"sent": 0, "done": 0, "failed": 0}
         self._warmup_faults: list[str] = []
         self._bytes = 0
@@ -152,8 +153,6 @@ class Worker:
             segments=self._segments,
             connections=self._pool.opened,
         )
-
-    _phase = "warmup"
 
     async def _warm_up(self) -> None:
         plan = self._plan
