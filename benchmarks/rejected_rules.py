@@ -1,4 +1,5 @@
-"""Rules that the gate does not use, on the same simulated data as its own: who is wrongly red, who finds what.
+"""Rules that the gate does not use, on the same simulated data as its own: who is wrongly red, who finds it.
+
 
 A reference of ten boots and one or three new ones, 1000 autocorrelated log-normal requests each (sigma 0.35,
 AR(1) 0.5), a boot effect of 2 %; one comparison of a mean with a margin of 5 %, nothing else differs. Then
