@@ -244,3 +244,8 @@ def test_a_long_reply_can_be_read_a_slice_at_a_time():
         next(steps)
     assert len(reply.chunk_ns) == 4
     assert (sum(1 for _ in steps), len(reply.chunk_ns), reply.fault) == (6, 9, None)
+
+
+def test_a_piece_that_ends_in_the_next_line_is_no_whole_event():
+    pieces = [(1, b"data: a\nd"), (2, b"ata: b\n\n"), (3, b"data: c\n\n")]
+    assert list(sse.events(pieces)) == [(2, b"", b"a\nb"), (3, b"", b"c")]
