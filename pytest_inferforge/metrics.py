@@ -182,6 +182,9 @@ def metric(metric_id: str) -> Metric:
     quantity_id, _, statistic = metric_id.partition(".")
     quantity = METRICS.get(quantity_id)
     if quantity is None:
+        if (meant := by_name(quantity_id)) is not None:
+            right = f"{meant.id}.{statistic}" if statistic else meant.id
+            raise UsageError("a metric id carries its unit", seen=metric_id, do=f"write {right}")
         raise unknown_metric(metric_id)
     if quantity.per == "run" and statistic:
         raise UsageError(
