@@ -12,7 +12,7 @@ RATE_PER_S = 100.0
 SECONDS = 3.0
 TOKENS = 64
 LIMIT_S = 0.001
-TRIES = 3  # other programs may hold both cores for a while
+TRIES = 6  # other programs, or the host of a virtual machine, may hold both cores for a while
 
 
 def test_the_client_is_off_by_at_most_a_millisecond(drive_timetable):

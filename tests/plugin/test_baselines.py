@@ -9,11 +9,11 @@ from pytest_inferforge.codec import decode_session
 from pytest_inferforge.testing.suite import Suite
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 
-# A closed loop over a second: what is gated are means, which a short stall of this machine moves little.
+# A closed loop over two seconds: what is gated are means, which a short stall of this machine moves little.
 CHAT = """
     import pytest
 
-    @pytest.mark.infer_workload(arrivals="closed 8", requests=64, prompt_tokens=16, output_tokens=8)
+    @pytest.mark.infer_workload(arrivals="closed 8", requests=128, prompt_tokens=16, output_tokens=8)
     def test_chat(infer_run):
         pass
 """
@@ -95,7 +95,7 @@ def test_selection_works_as_pytest_users_know_it(suite, timetable, baseline):
     alone = suite.run(slow, "--infer-compare=main", "test_a.py::test_chat.regression")
     assert alone.exit_code == 1
     assert alone.outcomes == {"test_a.py::test_chat.regression": "failed"}
-    assert alone.document["tests"][0]["boots"][0]["requests"]["issued"] == 64
+    assert alone.document["tests"][0]["boots"][0]["requests"]["issued"] == 128
 
     last_failed = suite.run(slow, "--infer-compare=main", "--lf")
     assert last_failed.outcomes == {"test_a.py::test_chat.regression": "failed"}
