@@ -28,6 +28,7 @@ class RunBoot:
     requests: RequestTable
     server_number: int
     client_cpu_share: float  # of one core, while the load ran
+    client_priority: str = "unknown"  # how urgently the system let the load client run
     notes: tuple[str, ...] = ()  # tolerated oddities, for a person
 
 

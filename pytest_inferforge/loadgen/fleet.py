@@ -30,6 +30,8 @@ _EXIT_S = 10.0  # from the end of its output to its exit
 class Drive:
     """What a worker brought back. CPU and wall times in seconds, over the measured phase.
 
+    `priority`: how urgently the system let it run: real-time, nice -10, normal.
+
     `lost`: requests that were issued and have no row, because the worker died; they are in `table` as
     failures with the reason `worker_died`, and `fault` says how it ended (None: in order).
     """
@@ -43,6 +45,7 @@ class Drive:
     wall_s: float
     segments: int
     connections: int
+    priority: str
     lost: int
     fault: str | None
 
@@ -103,6 +106,7 @@ def _drive(plan: Plan, rows: list[Row], finish: Finish | None, fault: str | None
         wall_s=finish.wall_ns / 1e9 if finish else 0.0,
         segments=finish.segments if finish else 0,
         connections=finish.connections if finish else 0,
+        priority=finish.priority if finish else "unknown",
         lost=len(missing),
         fault=fault,
     )

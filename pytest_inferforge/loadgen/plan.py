@@ -88,6 +88,7 @@ class Finish(msgspec.Struct, kw_only=True):
     bytes_received: int
     segments: int  # how often bytes arrived
     connections: int
+    priority: str  # as priority.hurry was granted
 
 
 class Progress(msgspec.Struct, kw_only=True):

@@ -126,7 +126,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()
-        priority.hurry()
+        granted = priority.hurry()
         teller = tasks.start(self._tell())
         cpu_ns, began_ns = time.process_time_ns(), monotonic_ns()
         phase = self._measured_phase()
@@ -152,6 +152,7 @@ class Worker:
             bytes_received=self._bytes,
             segments=self._segments,
             connections=self._pool.opened,
+            priority=granted,
         )
 
     async def _warm_up(self) -> None:

@@ -143,6 +143,7 @@ class Measurer:
             requests=drive.table,
             server_number=server.number,
             client_cpu_share=drive.cpu_s / drive.wall_s if drive.wall_s else 0.0,
+            client_priority=drive.priority,
             notes=tuple(notes),
         )
 

@@ -33,6 +33,7 @@ def test_result(
     soft |= {
         f"server.{name}": str(value) for name, value in identity.items() if name in ("args", "env") and value
     }
+    soft["client_priority"] = run.boots[-1].client_priority
     return TestResult(
         nodeid=key,
         fingerprint=Fingerprint(

@@ -269,7 +269,8 @@ def _client(run: Run) -> str:
         if "schedule_lag_s.p99" in found
         else ""
     )
-    return f"client: {lag}{share:.0%} of a core"
+    priorities = ", ".join(dict.fromkeys(boot.client_priority for boot in run.boots))
+    return f"client: {lag}{share:.0%} of a core, {priorities} priority"
 
 
 def _notes(run: Run) -> list[str]:

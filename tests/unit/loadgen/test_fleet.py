@@ -50,6 +50,7 @@ def row(index, *, status=OK, chunks=(), **fields):
 FINISH = Finish(
     issued=3, warmup=2, warmup_failed=1, warmup_reason="http_500: no", origin_unix_ns=5_000_000_000,
     cpu_ns=1_000_000_000, wall_ns=2_000_000_000, bytes_received=9, segments=8, connections=7,
+    priority="normal",
 )  # fmt: skip
 
 
