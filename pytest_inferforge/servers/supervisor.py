@@ -193,12 +193,14 @@ def _first_model(client: httpx.Client) -> str:
 
 def _failed(wait: _Wait, what: str, seen: str, passed_s: float) -> EngineError:
     log = wait.server.log
+    who = wait.server.engine
     if log is None:
+        who = f"the server at {wait.server.url}"
         do = f"check that a server runs at {wait.server.url} and can be reached from here"
     else:
         do = f"read the end of its log below; the whole log is {log}"
     return EngineError(
-        f"{wait.server.engine} {what}",
+        f"{who} {what}",
         seen=processes.redact(f"{seen} after {passed_s:.1f} s", wait.server.secrets),
         do=do,
         log_tail=wait.server.log_tail(),

@@ -95,7 +95,9 @@ def test_an_interrupt_while_booting_leaves_nothing_behind(
 
 def test_a_url_where_nobody_answers_is_an_error(tmp_path: Path) -> None:
     spec = ServerSpec(engine="url", url="http://127.0.0.1:1", boot_timeout_s=0.1)
-    with pytest.raises(EngineError, match=r"url did not become ready in 0\.1 s") as caught:
+    with pytest.raises(
+        EngineError, match=r"the server at http://127\.0\.0\.1:1 did not become ready in 0\.1 s"
+    ) as caught:
         boot(spec, run_dir=tmp_path)
     assert "GET /health -> connection refused after 0." in str(caught.value.seen)
     assert "http://127.0.0.1:1" in str(caught.value.do)
