@@ -27,14 +27,15 @@ from tabulate import tabulate
 
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.loadgen import fleet
+from pytest_inferforge.loadgen.bodies import Columns, RequestWriter
 from pytest_inferforge.loadgen.plan import Plan
-from pytest_inferforge.loadgen.planning import make_plan
+from pytest_inferforge.loadgen.planning import Target, make_plan
 from pytest_inferforge.loadgen.priority import hurry
-from pytest_inferforge.loadgen.worker import RequestWriter
 from pytest_inferforge.options import LoadOptions
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 from pytest_inferforge.words import WORDS
-from pytest_inferforge.workload import schedule, spec
+from pytest_inferforge.workload import arguments as workloads
+from pytest_inferforge.workload import schedule
 from pytest_inferforge.workload.prompts import WordBank
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ class Stamping(asyncio.Protocol):
 
 async def stamp_only(plan: Plan, url: SplitResult) -> dict[str, float]:
     """Send the plan's requests when they are due; CPU seconds and chunks received."""
-    writer = RequestWriter(plan, None)
+    writer, columns = RequestWriter(plan, None), Columns(plan.items)
     requests = [
-        writer.request(f"b-{i}", i, plan.prompt_tokens[i], plan.output_tokens[i])
-        for i in range(len(plan.due_ns))
+        writer.request(0, f"b-{k}", writer.opening(columns, k, k), columns.output_tokens[k])
+        for k in range(len(columns))
     ]
     loop = asyncio.get_running_loop()
     idle: deque[Stamping] = deque()
@@ -95,7 +96,7 @@ async def stamp_only(plan: Plan, url: SplitResult) -> dict[str, float]:
     gc.freeze()
     gc.disable()
     cpu_s, origin_s = time.process_time(), loop.time() + 0.05
-    for due_ns, data in zip(plan.due_ns, requests, strict=True):
+    for due_ns, data in zip(columns.due_ns, requests, strict=True):
         loop.call_at(origin_s + due_ns / 1e9, send, data)
     while len(ended) < len(requests):  # noqa: ASYNC110 (an event would cost what is measured)
         await asyncio.sleep(0.1)
@@ -123,25 +124,22 @@ def compare(rate_per_s: float, seconds: float, seed: int) -> tuple[float, float]
         "warmup": 0,
     }
     drawn = schedule.build(
-        spec.from_arguments(arguments, LoadOptions()), warmup_waves=0, warmup_max_concurrency=1
+        workloads.from_arguments(arguments, LoadOptions()), warmup_waves=0, warmup_max_concurrency=1
     )
     with TimetableServer(Timetable()) as server, tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(
-            drawn,
+        target = Target(
             base_url=server.url,
             model="timetable",
             dialect=DIALECTS["vllm"],
-            bank=WordBank(words=WORDS, overhead_tokens=1),
-            id_prefix="c",
-            salt=str(seed),
-            connect_lead_s=0.05,
+            banks={"completions": WordBank(words=WORDS, overhead_tokens=1)},
         )
+        plan = make_plan(drawn, target, id_prefix="c", salt=str(seed), connect_lead_s=0.05)
         path = Path(folder) / "bare.plan"
         path.write_bytes(msgspec.msgpack.encode(plan))
         output = subprocess.run(
             [sys.executable, __file__, "--bare", str(path)], stdout=subprocess.PIPE, check=True
         )
-        drive = fleet.drive(plan, api_key=None, folder=Path(folder), name="ours")
+        drive = fleet.drive([plan], api_key=None, folder=Path(folder), name="ours")
     stamped = json.loads(output.stdout)
     return drive.cpu_s / drive.segments, stamped["cpu_s"] / stamped["chunks"]
 

@@ -22,11 +22,12 @@ from tabulate import tabulate
 from pytest_inferforge import measures
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.loadgen import fleet
-from pytest_inferforge.loadgen.planning import make_plan
+from pytest_inferforge.loadgen.planning import Target, make_plan
 from pytest_inferforge.options import LoadOptions
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 from pytest_inferforge.words import WORDS
-from pytest_inferforge.workload import schedule, spec
+from pytest_inferforge.workload import arguments as workloads
+from pytest_inferforge.workload import schedule
 from pytest_inferforge.workload.prompts import WordBank
 
 OUTPUT_TOKENS = 64
@@ -56,7 +57,7 @@ class Trial:
 def trial(rate_per_s: float, seconds: float, seed: int) -> Trial:
     """Drive the timetable server once at a Poisson rate."""
     options = LoadOptions()
-    workload = spec.from_arguments(
+    workload = workloads.from_arguments(
         {
             "arrivals": f"poisson {rate_per_s} req/s",
             "duration": seconds,
@@ -73,17 +74,14 @@ def trial(rate_per_s: float, seconds: float, seed: int) -> Trial:
     )
     server = TimetableServer(Timetable(ttft_s=0.05, gap_s=0.01, spread=0.2, seed=seed))
     with server, tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(
-            drawn,
+        target = Target(
             base_url=server.url,
             model="timetable",
             dialect=DIALECTS["vllm"],
-            bank=WordBank(words=WORDS, overhead_tokens=1),
-            id_prefix="f",
-            salt=str(seed),
-            connect_lead_s=options.connect_lead_s,
+            banks={"completions": WordBank(words=WORDS, overhead_tokens=1)},
         )
-        drive = fleet.drive(plan, api_key=None, folder=Path(folder), name="fidelity")
+        plan = make_plan(drawn, target, id_prefix="f", salt=str(seed), connect_lead_s=options.connect_lead_s)
+        drive = fleet.drive([plan], api_key=None, folder=Path(folder), name="fidelity")
         true = server.true_times()
     table = drive.table
     ttft_s, e2e_s = (measures.values(table, name)[table.ok] for name in ("ttft_service_s", "e2e_service_s"))
@@ -105,7 +103,7 @@ def trial(rate_per_s: float, seconds: float, seed: int) -> Trial:
         ttft_p99_s=_quantile(measures.samples(table, "ttft_s"), "p99"),
         lag_p99_s=_quantile(measures.samples(table, "schedule_lag_s"), "p99"),
         cpu_per_chunk_s=drive.cpu_s / chunks,
-        cpu_share=drive.cpu_s / drive.wall_s,
+        cpu_share=drive.cpu_share,
     )
 
 

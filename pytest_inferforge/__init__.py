@@ -16,8 +16,19 @@ if TYPE_CHECKING:
         UsageError,
     )
     from pytest_inferforge.run import Run
-    from pytest_inferforge.workload.arrivals import Closed, Constant, Poisson
-    from pytest_inferforge.workload.lengths import Fixed, Lognormal, Uniform
+    from pytest_inferforge.workload.arrivals import (
+        Burst,
+        Closed,
+        Constant,
+        Gamma,
+        Poisson,
+        Stage,
+        Stages,
+        Stress,
+        Trace,
+    )
+    from pytest_inferforge.workload.content import Images, Pause, Prefixes
+    from pytest_inferforge.workload.lengths import Empirical, Fixed, Lognormal, Mixture, Normal, Uniform
 
 __version__ = "0.1.0"
 
@@ -28,25 +39,49 @@ _HOMES = {
     "MeasuringError": "errors",
     "UsageError": "errors",
     "Run": "run",
+    "Burst": "workload.arrivals",
     "Closed": "workload.arrivals",
     "Constant": "workload.arrivals",
+    "Gamma": "workload.arrivals",
     "Poisson": "workload.arrivals",
+    "Stage": "workload.arrivals",
+    "Stages": "workload.arrivals",
+    "Stress": "workload.arrivals",
+    "Trace": "workload.arrivals",
+    "Images": "workload.content",
+    "Pause": "workload.content",
+    "Prefixes": "workload.content",
+    "Empirical": "workload.lengths",
     "Fixed": "workload.lengths",
     "Lognormal": "workload.lengths",
+    "Mixture": "workload.lengths",
+    "Normal": "workload.lengths",
     "Uniform": "workload.lengths",
 }
 
 __all__ = [
     "BaselineError",
+    "Burst",
     "Closed",
     "Constant",
+    "Empirical",
     "EngineError",
     "Fixed",
+    "Gamma",
+    "Images",
     "InferforgeError",
     "Lognormal",
     "MeasuringError",
+    "Mixture",
+    "Normal",
+    "Pause",
     "Poisson",
+    "Prefixes",
     "Run",
+    "Stage",
+    "Stages",
+    "Stress",
+    "Trace",
     "Uniform",
     "UsageError",
 ]

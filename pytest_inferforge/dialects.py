@@ -40,6 +40,10 @@ class Dialect:
     survives_stream: bool
     """The connection can be used again after a streamed reply."""
     prefix_cache_off: Fields = ()
+    tokenize_path: str | None = None
+    """Gives the ids of a text as `{"tokens": [...]}`; None: there is no such route."""
+    tokenize_field: str = "prompt"
+    tokenize_body: Fields = ()
     temperature: float = 0.0
 
 
@@ -56,6 +60,9 @@ DIALECTS: dict[str, Dialect] = {
         done_marker=True,
         survives_stream=False,
         prefix_cache_off=(("cache_prompt", False),),
+        tokenize_path="/tokenize",
+        tokenize_field="content",
+        tokenize_body=(("add_special", False),),
     ),
     # Source: vLLM 0.32.0, vllm/entrypoints/openai; unknown fields are ignored there.
     "vllm": Dialect(
@@ -66,6 +73,8 @@ DIALECTS: dict[str, Dialect] = {
         usage_on_finish_chunk=False,
         done_marker=True,
         survives_stream=True,
+        tokenize_path="/tokenize",
+        tokenize_body=(("add_special_tokens", False),),
     ),
     # Source: OpenAI API reference; unknown fields are refused with 400.
     "openai": Dialect(

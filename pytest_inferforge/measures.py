@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_inferforge.metrics import METRICS, STATISTICS, quantile_of
+from pytest_inferforge.stats import steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,12 +84,23 @@ def meets(table: RequestTable, limits: Limits) -> Bools:
 
 
 def steady_window(table: RequestTable) -> tuple[float, float] | None:
-    """Start and end of the steady window in seconds: from the first to the last request's start.
+    """Start and end of the steady window in seconds: from where the load has built up to the last start.
 
-    What comes after the last start is the drain: fewer and fewer requests run, so it is outside. When all
-    starts lie together (a burst, or no more requests than slots) the window is the makespan.
-    None: no request was completed.
+    What comes after the last start is the drain: fewer and fewer requests run, so it is outside. So is the
+    build-up, as far as MSER over slices of the token rate finds one in the first half. When all starts lie
+    together (a burst, or no more requests than slots) the window is the makespan. None: no request was
+    completed.
     """
+    window = _outer_window(table)
+    if window is None or len(table) < _ENOUGH_FOR_MSER:
+        return window
+    first, last = window
+    when, weight = _events(table, "output_tok_per_s", None)
+    counted, _ = np.histogram(when, bins=_MSER_SLICES, range=window, weights=weight)
+    return first + (last - first) * steady.mser(counted.astype(float)) / _MSER_SLICES, last
+
+
+def _outer_window(table: RequestTable) -> tuple[float, float] | None:
     start = table.start_s[~np.isnan(table.start_s)]
     if not len(start):
         return None
@@ -101,6 +113,29 @@ def steady_window(table: RequestTable) -> tuple[float, float] | None:
     return first, last
 
 
+def synchrony(table: RequestTable) -> float | None:
+    """How far the users of a closed loop move in step: 0 not at all, 1 all together. None: no closed loop.
+
+    Every start is put on a circle of one mean cycle (from a user's start to its next); the length of their
+    mean direction, over blocks of a few cycles so that a slow drift does not hide it.
+
+    Source: Rayleigh's statistic, Mardia & Jupp 2000, section 2.3.
+    """
+    users = np.isnan(table.times["due_s"]) & ~np.isnan(table.times["send_s"])
+    start, end = table.times["send_s"][users], table.times["end_s"][users]
+    cycle_s = float(np.nanmean(end - start)) if len(start) else 0.0
+    if len(start) < _ENOUGH_FOR_MSER or cycle_s <= 0:
+        return None
+    turns = start / cycle_s
+    block = (turns // 4).astype(int)
+    lengths = [
+        abs(np.exp(2j * np.pi * turns[block == k]).mean())
+        for k in np.unique(block)
+        if int((block == k).sum()) >= 16
+    ]
+    return float(np.median(lengths)) if lengths else None
+
+
 def run_value(table: RequestTable, quantity_id: str, limits: Limits | None = None) -> float | None:
     """One number of a run in the quantity's unit; None: not measured (or no limits for a goodput)."""
     if quantity_id == "error_ratio":
@@ -109,8 +144,10 @@ def run_value(table: RequestTable, quantity_id: str, limits: Limits | None = Non
     if quantity_id == "goodput_ratio":
         outcome = meets(table, limits) if limits else np.empty(0, dtype=bool)
         return float(outcome.mean()) if len(outcome) else None
-    if quantity_id == "makespan_output_tok_per_s":
-        return _makespan_rate(table)
+    if quantity_id in ("makespan_output_tok_per_s", "makespan_request_per_s"):
+        return _makespan_rate(table, tokens="tok" in quantity_id)
+    if quantity_id not in _RATES:
+        return None
     rates = _window_rates(table, quantity_id, 1, limits)
     return float(rates[0]) if rates is not None else None
 
@@ -151,7 +188,7 @@ def all_metrics(table: RequestTable, limits: Limits | None = None) -> dict[str, 
     found: dict[str, float] = {}
     for quantity in METRICS.values():
         if quantity.per == "run":
-            value = None if quantity.id == "ready_s" else run_value(table, quantity.id, limits)
+            value = run_value(table, quantity.id, limits)
             if value is not None:
                 found[quantity.id] = value
             continue
@@ -238,10 +275,14 @@ _REQUEST_VALUES: dict[str, Callable[[RequestTable], Floats]] = {
     "e2e_service_s": lambda t: t.times["last_token_s"] - t.times["send_s"],
     "schedule_lag_s": lambda t: t.times["send_s"] - t.times["due_s"],
     "connect_s": lambda t: t.times["connect_s"],
+    "tls_s": lambda t: t.times["tls_s"],
+    "rtt_s": lambda t: t.times["rtt_s"],
 }
 
-
-_OF_THE_CLIENT = ("schedule_lag_s", "connect_s")
+_OF_THE_CLIENT = ("schedule_lag_s", "connect_s", "tls_s", "rtt_s")
+_RATES = ("output_tok_per_s", "total_tok_per_s", "request_per_s", "goodput_req_per_s")
+_ENOUGH_FOR_MSER = 100  # requests
+_MSER_SLICES = 40
 _REACHED = {
     "ttft_s": "first_token_s",
     "ttft_service_s": "first_token_s",
@@ -255,13 +296,14 @@ def _makespan_end(table: RequestTable) -> float | None:
     return float(last.max()) if len(last) else None
 
 
-def _makespan_rate(table: RequestTable) -> float | None:
+def _makespan_rate(table: RequestTable, *, tokens: bool) -> float | None:
     end = _makespan_end(table)
     if end is None:
         return None
     first = float(np.nanmin(table.times["send_s"]))
-    tokens = table.counts["output_tokens"][table.ok]
-    return float(tokens[tokens > 0].sum()) / (end - first) if end > first else None
+    counted = table.counts["output_tokens"][table.ok]
+    amount = float(counted[counted > 0].sum()) if tokens else float(table.ok.sum())
+    return amount / (end - first) if end > first else None
 
 
 def _window_rates(

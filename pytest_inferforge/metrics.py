@@ -29,7 +29,7 @@ class Quantity:
     """
 
     id: str
-    unit: str  # s, tok/s, req/s, ratio, bytes
+    unit: str  # s, tok/s, req/s, ratio, change, bytes
     direction: Direction
     per: Literal["request", "run"]
     definition: str
@@ -99,8 +99,18 @@ METRICS: dict[str, Quantity] = {
         ),
         _q(
             "connect_s", "s", "lower", "request",
-            "time to make the connection, where one was made; never part of a service latency",
+            "time to make the TCP connection, where one was made; never part of a service latency",
             "connect", "connection time",
+        ),
+        _q(
+            "tls_s", "s", "lower", "request",
+            "time of the TLS handshake, where one was made; never part of a service latency",
+            "tls", "tls time", "tls handshake",
+        ),
+        _q(
+            "rtt_s", "s", "lower", "request",
+            "least round trip of the network that the system saw on the request's connection",
+            "rtt", "round trip", "round-trip time",
         ),
         _q(
             "output_tok_per_s", "tok/s", "higher", "run",
@@ -137,6 +147,31 @@ METRICS: dict[str, Quantity] = {
             "makespan_output_tok_per_s", "tok/s", "higher", "run",
             "all output tokens over the time from the first send to the last token, drain included",
             "makespan throughput",
+        ),
+        _q(
+            "makespan_request_per_s", "req/s", "higher", "run",
+            "all completed requests over the time from the first send to the last token, drain included",
+            "makespan request rate",
+        ),
+        _q(
+            "capacity_req_per_s", "req/s", "higher", "run",
+            "highest rate of a stress run at which every SLO held; 0 when the lowest broke one",
+            "capacity", "breaking point",
+        ),
+        _q(
+            "ttft_drift_ratio", "change", "lower", "run",
+            "relative change of the median TTFT from the beginning to the end of the run, by a straight line",
+            "ttft drift",
+        ),
+        _q(
+            "tpot_drift_ratio", "change", "lower", "run",
+            "the same of the median TPOT",
+            "tpot drift",
+        ),
+        _q(
+            "server_memory_drift_ratio", "change", "lower", "run",
+            "the same of the resident memory of the server's processes",
+            "server memory drift", "memory drift", "memory growth", "server memory growth",
         ),
         _q(
             "ready_s", "s", "lower", "run",

@@ -43,9 +43,24 @@ class LoadOptions:
     warmup_waves: int = 2
     warmup_max_concurrency: int = 32
     quick_requests: int = 4
-    # a run in which the client was later than this is not judged
+    workers: str = "auto"  # or a number, or ray:N, ray:N@address
+    worker_cpu_wanted: float = 0.5  # of a core: what "auto" plans for
+    floor_requests: int = 300  # at least so many measure the client's own error; 0: not measured
+    floor_seconds: float = 5.0  # about how long that takes
+    floor_attempts: int = 3
+    # a run beyond one of these is not judged
     lag_limit_s: float = 0.002
     lag_limit_share: float = 0.05  # of the tightest limit, or of the median TTFT when there is none
+    floor_limit_s: float = 0.002  # the client's own error of TTFT, p99; the same share holds
+    achieved_rate_limit: float = 0.02  # sent less than asked by that share
+    dispersion_limit: float = 0.25  # index of dispersion of sends against that of due times, as a share
+    worker_cpu_limit: float = 0.9  # of a core
+    loop_lag_limit_s: float = 0.01  # p99
+    miscounted_limit: float = 0.01  # of requests whose prompt the server counts differently
+    chunks_limit: float = 0.01  # of replies with more chunks than tokens
+    short_limit: float = 0.02  # of replies shorter than asked, where the server is told the exact length
+    cached_limit: float = 0.02  # of prompt tokens from the prefix cache, where prompts are salted
+    drift_parts: int = 20  # slices of a run that a drift is judged on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,13 +56,18 @@ class RequestRecord:
 
     index: int  # position in the schedule
     id: str  # sent as X-Request-Id
+    class_name: str = ""  # of a workload with several kinds of requests
+    session: int | None = None  # its conversation
+    turn: int | None = None  # 0, 1, ... in it
     status: RequestStatus
     reason: str | None = None  # of a failure: http_500, refused, cut, stalled, timeout, bad_json, ...
     detail: str | None = None  # what was seen, a line for a person
     http_status: int | None = None
     due_s: float | None = None  # planned arrival; None in a closed loop
     send_s: float | None = None  # first byte of the request handed to a ready connection
-    connect_s: float | None = None  # DNS + TCP (+ TLS) of the connection used; None when it was reused
+    connect_s: float | None = None  # TCP of the connection used; None when it was reused
+    tls_s: float | None = None  # TLS handshake of it; None without TLS, or when it was reused
+    rtt_s: float | None = None  # least round trip that the system saw on the connection
     first_byte_s: float | None = None  # first byte of the response
     first_event_s: float | None = None  # first SSE data event, also an empty one
     first_token_s: float | None = None  # first event with text, reasoning or tool-call arguments
@@ -99,10 +104,11 @@ class SloResult:
     upper: float | None
     n: int
     n_effective: float
-    unit: str = "requests"  # what n counts: requests, batches, boots
+    unit: str = "requests"  # what n counts: requests, batches, slices, boots
     misses_limit: bool = False  # the point estimate misses the limit
     reason: str = ""
     implicit: bool = False  # the error check that every load test has
+    class_name: str = ""  # of the requests it is about; empty: all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

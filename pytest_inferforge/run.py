@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_inferforge import measures
+from pytest_inferforge.errors import UsageError
 from pytest_inferforge.metrics import metric
 from pytest_inferforge.records import BootResult, RunVerdict
 
 if TYPE_CHECKING:
+    from pytest_inferforge.floor import Floor
     from pytest_inferforge.measures import Limits
     from pytest_inferforge.records import SloResult
     from pytest_inferforge.table import RequestTable
@@ -27,9 +29,22 @@ class RunBoot:
     result: BootResult
     requests: RequestTable
     server_number: int
-    client_cpu_share: float  # of one core, while the load ran
+    client_cpu_share: float  # of one core, while the load ran; of the worker that needed most
     client_priority: str = "unknown"  # how urgently the system let the load client run
+    client_workers: int = 1
+    client_floor: Floor | None = None  # its own error at this load; None: not measured
+    server_memory: tuple[tuple[float, int], ...] = ()  # (seconds from the origin, bytes resident)
+    steps: tuple[Step, ...] = ()  # of a stress run, in the order in which they were measured
     notes: tuple[str, ...] = ()  # tolerated oddities, for a person
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One rate of a stress run. `broke`: the SLOs that it broke, in words; empty: all held."""
+
+    rate_per_s: float
+    broke: tuple[str, ...]
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +53,7 @@ class Run:
 
     `metrics` maps metric ids to values in their unit, the mean over the valid boots. `slos` are the test's
     SLOs judged on this run, the error check included. `by_hand`: by `infer_load`; `name`: what it was called.
+    `classes`: the same run, the requests of one class each; `class_name`: this is one of those.
     """
 
     nodeid: str
@@ -47,6 +63,35 @@ class Run:
     limits: Limits
     slos: tuple[SloResult, ...] = ()
     by_hand: bool = False
+    class_name: str = ""
+    classes: tuple[Run, ...] = ()
+
+    def of(self, class_name: str) -> Run:
+        """The requests of one class.
+
+        Raises:
+            UsageError: the workload has no such class.
+        """
+        for run in self.classes:
+            if run.class_name == class_name:
+                return run
+        known = ", ".join(run.class_name for run in self.classes) or "this workload has none"
+        raise UsageError("no such class of requests", seen=class_name, do=f"known: {known}")
+
+    def by_turn(self, metric_id: str) -> list[float | None]:
+        """A metric of the requests of turn 0, 1, ... of their conversations, on the newest boot."""
+        table = self.requests
+        turns = table.counts["turn"]
+        found: list[float | None] = []
+        for turn in range(int(turns.max(initial=0)) + 1):
+            part = table.where(turns == turn)
+            asked = metric(metric_id)
+            found.append(
+                measures.run_value(part, asked.quantity.id, self.limits)
+                if asked.statistic is None
+                else measures.statistic(measures.samples(part, asked.quantity.id), asked.statistic)
+            )
+        return found
 
     @property
     def valid_boots(self) -> tuple[RunBoot, ...]:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 _TIMES = (
-    "due_s", "send_s", "connect_s", "first_byte_s", "first_event_s", "first_token_s", "first_visible_s",
-    "last_token_s", "end_s",
+    "due_s", "send_s", "connect_s", "tls_s", "rtt_s", "first_byte_s", "first_event_s", "first_token_s",
+    "first_visible_s", "last_token_s", "end_s",
 )  # fmt: skip
 _COUNTS = (
     "prompt_tokens_asked", "output_tokens_asked", "prompt_tokens", "output_tokens", "cached_tokens",
-    "http_status", "empty_chunks", "resent",
+    "http_status", "empty_chunks", "resent", "session", "turn",
 )  # fmt: skip
 _TEXTS = ("id", "reason", "detail", "finish_reason")
 
@@ -33,22 +33,23 @@ _TEXTS = ("id", "reason", "detail", "finish_reason")
 class RequestTable:
     """n requests of one run on one boot, ordered by their place in the schedule.
 
-    Time columns: float64 (n,), seconds from the run's origin (`connect_s` is a duration), NaN = not
-    reached. Count columns: int64 (n,), -1 = not known. `chunk_s` holds the arrival of every chunk with
-    payload of all requests one after the other; those of request i are
+    Time columns: float64 (n,), seconds from the run's origin (`connect_s`, `tls_s` and `rtt_s` are
+    durations), NaN = not reached. Count columns: int64 (n,), -1 = not known. `chunk_s` holds the arrival of
+    every chunk with payload of all requests one after the other; those of request i are
     `chunk_s[chunk_start[i] : chunk_start[i + 1]]`.
-    `closed_loop`: due times do not exist, latencies run from the send.
+    `cls`: place of each request's class in `classes`.
     """
 
     times: dict[str, Floats]
     counts: dict[str, Ints]
     texts: dict[str, tuple[str | None, ...]]
     index: Ints
+    cls: NDArray[np.int16]
+    classes: tuple[str, ...]
     status: NDArray[np.int8]  # 0 ok, 1 failed, 2 cancelled
     exact: NDArray[np.bool_]
     chunk_s: Floats
     chunk_start: Ints
-    closed_loop: bool
 
     def __len__(self) -> int:
         return len(self.index)
@@ -67,6 +68,7 @@ class RequestTable:
         start, stop = self.chunk_start[i : i + 2]
         return RequestRecord(
             index=int(self.index[i]),
+            class_name=self.classes[self.cls[i]] if self.classes else "",
             status=STATUSES[self.status[i]],
             output_tokens_exact=bool(self.exact[i]),
             chunk_s=tuple(self.chunk_s[start:stop].tolist()),
@@ -90,8 +92,35 @@ class RequestTable:
 
     @property
     def start_s(self) -> Floats:
-        """float64 (n,): where what the user felt begins: due (open loop) or send (closed loop)."""
-        return self.times["send_s"] if self.closed_loop else self.times["due_s"]
+        """float64 (n,): where what the user felt begins: the due time, or the send where there is none."""
+        due, send = self.times["due_s"], self.times["send_s"]
+        return np.where(np.isnan(due), send, due)
+
+    def of_class(self, name: str) -> RequestTable:
+        """The requests of one class; all when the run has no classes."""
+        if not self.classes or name not in self.classes:
+            return self
+        return self.where(self.cls == self.classes.index(name))
+
+    def where(self, keep: NDArray[np.bool_]) -> RequestTable:
+        """The requests that `keep`, bool (n,), picks."""
+        sizes = np.diff(self.chunk_start)
+        kept = sizes[keep]
+        return RequestTable(
+            times={name: column[keep] for name, column in self.times.items()},
+            counts={name: column[keep] for name, column in self.counts.items()},
+            texts={
+                name: tuple(text for text, k in zip(column, keep.tolist(), strict=True) if k)
+                for name, column in self.texts.items()
+            },
+            index=self.index[keep],
+            cls=self.cls[keep],
+            classes=self.classes,
+            status=self.status[keep],
+            exact=self.exact[keep],
+            chunk_s=self.chunk_s[np.repeat(keep, sizes)],
+            chunk_start=np.concatenate(([0], np.cumsum(kept))).astype(np.int64),
+        )
 
     def request_counts(self, warmup: int = 0) -> RequestCounts:
         """How many requests ended how."""
@@ -112,10 +141,11 @@ class RequestTable:
         return dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
 
     @classmethod
-    def from_records(cls, records: Sequence[RequestRecord], *, closed_loop: bool = False) -> RequestTable:
+    def from_records(cls, records: Sequence[RequestRecord]) -> RequestTable:
         """Columns from records, ordered by `index`."""
         rows = sorted(records, key=lambda r: r.index)
         sizes = [len(r.chunk_s) for r in rows]
+        classes = sorted({r.class_name for r in rows})
         return cls(
             times={name: np.array([_nan(getattr(r, name)) for r in rows], dtype=float) for name in _TIMES},
             counts={
@@ -124,11 +154,12 @@ class RequestTable:
             },
             texts={name: tuple(getattr(r, name) for r in rows) for name in _TEXTS},
             index=np.array([r.index for r in rows], dtype=np.int64),
+            cls=np.array([classes.index(r.class_name) for r in rows], dtype=np.int16),
+            classes=tuple(classes) if any(classes) else (),
             status=np.array([STATUSES.index(r.status) for r in rows], dtype=np.int8),
             exact=np.array([r.output_tokens_exact for r in rows], dtype=bool),
             chunk_s=np.array([t for r in rows for t in r.chunk_s], dtype=float),
             chunk_start=np.concatenate(([0], np.cumsum(sizes, dtype=np.int64))).astype(np.int64),
-            closed_loop=closed_loop,
         )
 
 

@@ -1,6 +1,7 @@
 """Quantities as people write and read them; inside, everything is in base units.
 
-Base units: `s`, `req/s`, `tok/s`, `ratio` (0..1 where it is a share), `bytes`.
+Base units: `s`, `req/s`, `tok/s`, `ratio` (0..1 where it is a share), `change` (relative: 0.1 is 10 % more),
+`bytes`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _UNITS: dict[str, dict[str, float]] = {  # base unit -> what people write, lower
     "req/s": dict.fromkeys(("req/s", "request/s", "requests/s", "rps", "/s"), 1.0),
     "tok/s": dict.fromkeys(("tok/s", "token/s", "tokens/s", "tps"), 1.0),
     "ratio": {"%": 0.01, "": 1.0},
+    "change": {"%": 0.01},
     "bytes": {
         "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
         "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40,
@@ -31,6 +33,7 @@ _SHOWN: dict[str, tuple[tuple[str, float], ...]] = {  # smallest first; the larg
     "req/s": (("req/s", 1.0),),
     "tok/s": (("tok/s", 1.0),),
     "ratio": (("%", 0.01),),
+    "change": (("%", 0.01),),
     "bytes": (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)),
 }
 _EXAMPLES = {
@@ -38,6 +41,7 @@ _EXAMPLES = {
     "req/s": ("req/s",),
     "tok/s": ("tok/s",),
     "ratio": ("%",),
+    "change": ("%",),
     "bytes": ("MB", "GB"),
 }
 _NAMES = {
@@ -45,6 +49,7 @@ _NAMES = {
     "req/s": "a request rate",
     "tok/s": "a token rate",
     "ratio": "a share",
+    "change": "a change",
     "bytes": "a size",
 }
 _QUANTITY = re.compile(

@@ -1,11 +1,12 @@
 """What tests of several folders need."""
 
 import os
+from array import array
 from collections.abc import Callable
 
 import pytest
 
-from pytest_inferforge.loadgen.plan import Plan
+from pytest_inferforge.loadgen.plan import NOT_DUE, BankPlan, ClassPlan, Items, LanePlan, Plan
 from pytest_inferforge.words import WORDS
 
 # CI sets it: there an absent engine is a failure, elsewhere a skip that says what to install.
@@ -30,6 +31,25 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def load_items(due_ns: list[int], *, prompt_tokens: int, output_tokens: int) -> Items:
+    """Single turns of one class."""
+    n = len(due_ns)
+    return Items(
+        index=array("q", range(n)).tobytes(),
+        due_ns=array("q", due_ns).tobytes(),
+        lane=array("h", [0] * n).tobytes(),
+        cls=array("h", [0] * n).tobytes(),
+        session=array("q", range(n)).tobytes(),
+        turn=array("h", [0] * n).tobytes(),
+        think_ns=array("q", [0] * n).tobytes(),
+        prompt_tokens=array("i", [prompt_tokens] * n).tobytes(),
+        output_tokens=array("i", [output_tokens] * n).tobytes(),
+        text=array("i", [-1] * n).tobytes(),
+        block_start=array("q", [0] * (n + 1)).tobytes(),
+        blocks=b"",
+    )
+
+
 @pytest.fixture(scope="session")
 def load_plan() -> Callable[..., Plan]:
     """A plan from what matters to a test; times in seconds, `due_s` makes it an open loop."""
@@ -50,35 +70,59 @@ def load_plan() -> Callable[..., Plan]:
         drain_s: float = 10.0,
         lead_s: float = 0.05,
         words: tuple[str, ...] = WORDS,
+        transport: str = "wire",
+        ca_file: str | None = None,
     ) -> Plan:
         n = len(due_s) or requests or 64
-        path = "/v1/chat/completions" if chat else "/v1/completions"
+        due_ns = [round(t * 1e9) for t in due_s] or [NOT_DUE] * n
         return Plan(
-            url=url + path,
+            url=url,
             model="timetable",
-            chat=chat,
-            body={"stream": True, "temperature": 0},
-            max_tokens_field="max_tokens",
-            min_tokens_field=None,
+            worker=0,
+            workers=1,
             id_prefix="t",
-            due_ns=[round(t * 1e9) for t in due_s],
-            prompt_tokens=[16] * n,
-            output_tokens=[output_tokens] * n,
-            concurrency=concurrency,
-            requests=requests,
+            total=n,
+            items=load_items(due_ns, prompt_tokens=16, output_tokens=output_tokens),
+            lanes=[]
+            if concurrency is None
+            else [LanePlan(lane=0, concurrency=concurrency, start_ns=[0] * concurrency, requests=requests)],
+            classes=[
+                ClassPlan(
+                    name="",
+                    path="/v1/chat/completions" if chat else "/v1/completions",
+                    chat=chat,
+                    body={"stream": True, "temperature": 0},
+                    max_tokens_field="max_tokens",
+                    min_tokens_field=None,
+                    bank=0,
+                    salt="a salt",
+                    token_ids=False,
+                    block_tokens=0,
+                    images=None,
+                    turns=False,
+                )
+            ],
+            banks=[
+                BankPlan(
+                    words=list(words),
+                    ids=[],
+                    ring=list(range(len(words))),
+                    overhead_tokens=4 if chat else 1,
+                )
+            ],
+            texts=[[]],
             duration_ns=None if duration_s is None else round(duration_s * 1e9),
+            warmup=load_items([NOT_DUE] * warmup, prompt_tokens=16, output_tokens=output_tokens),
             warmup_concurrency=max(1, min(4, warmup)),
-            warmup_prompt_tokens=[16] * warmup,
-            warmup_output_tokens=[output_tokens] * warmup,
-            words=list(words),
-            ring=list(words),
-            overhead_tokens=4 if chat else 1,
-            salt="a salt",
             survives_stream=survives_stream,
             timeout_ns=round(timeout_s * 1e9),
             stall_timeout_ns=round(stall_s * 1e9),
             drain_timeout_ns=round(drain_s * 1e9),
             connect_lead_ns=round(lead_s * 1e9),
+            transport=transport,
+            ca_file=ca_file,
+            verify_tls=True,
+            core=None,
         )
 
     return plan

@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import heapq
 import os
 import sys
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from pytest_inferforge.loadgen.pool import Pool
     from pytest_inferforge.loadgen.wire import Exchange
 
     MakeExchange = Callable[[int], Exchange]
 
+    class Sender(Protocol):
+        """What requests are handed to: `pool.Pool`, or another transport of the same functions."""
+
+        opened: int  # connections made
+
+        def expect(self, exchanges: int) -> None: ...
+        def submit(self, exchange: Exchange) -> None: ...
+        def send_again(self, exchange: Exchange) -> bool: ...
+        def close(self) -> None: ...
+
+
 _NS = 1_000_000_000
+_NEVER = 1 << 62
 
 
 class Alarm:
@@ -66,89 +78,142 @@ class Alarm:
 
 
 class OpenLoop:
-    """Sends request i at `origin_ns + due_ns[i]`; its connection and bytes are ready `lead_ns` before."""
+    """Sends each request at its due time; its connection and bytes are ready `lead_ns` before.
+
+    `due_ns`: of the k-th scheduled request, ascending, from the origin. `to_come`: requests that are added
+    while it runs, when the one before them has ended.
+    """
 
     def __init__(
-        self, *, pool: Pool, make: MakeExchange, due_ns: list[int], origin_ns: int, lead_ns: int
+        self,
+        *,
+        pool: Sender,
+        make: MakeExchange,
+        due_ns: Sequence[int],
+        origin_ns: int,
+        lead_ns: int,
+        to_come: int,
+        until_ns: int | None,
     ) -> None:
         self._pool = pool
         self._make = make
         self._due_ns = due_ns
         self._origin_ns = origin_ns
         self._lead_ns = lead_ns
-        self._prepared: list[Exchange] = []  # made, not sent; in order of due time
-        self._next_prepare = 0
-        self._next_send = 0
+        self._until_ns = until_ns
+        self._to_come = to_come
+        self._prepared: list[tuple[int, int, Exchange]] = []  # a heap: due, serial, what was made
+        self._serial = 0
+        self._next = 0
         self._alarm = Alarm(asyncio.get_running_loop(), self._tick)
         self.all_sent = asyncio.Event()
 
     def start(self) -> None:
+        if self._until_ns is not None and self._to_come:  # whatever is still to come then, is not sent
+            asyncio.get_running_loop().call_later(_left_s(self._until_ns), self.come, None)
+        self._tick()
+
+    def add(self, exchange: Exchange, due_ns: int) -> None:
+        """One that was to come, due at that time of the clock."""
+        self._to_come -= 1
+        self._push(exchange, due_ns - self._origin_ns)
+        self._tick()
+
+    def come(self, dropped: int | None = 1) -> None:
+        """So many of those to come will not; None: none will."""
+        self._to_come = 0 if dropped is None else max(0, self._to_come - dropped)
         self._tick()
 
     def _tick(self) -> None:
+        if self.all_sent.is_set():
+            return
         now = monotonic_ns() - self._origin_ns
-        due = self._due_ns
-        n = len(due)
-        while self._next_send < n and due[self._next_send] <= now:
-            if not self._prepared:
-                self._prepare()
-            exchange = self._prepared.pop(0)
-            self._next_send += 1
-            self._pool.submit(exchange)
-            now = monotonic_ns() - self._origin_ns
-        if self._next_send == n:
-            self._alarm.close()
-            self.all_sent.set()
+        due, n = self._due_ns, len(self._due_ns)
+        prepared = self._prepared
+        while True:
+            if prepared and prepared[0][0] <= now:
+                self._pool.submit(heapq.heappop(prepared)[2])
+                now = monotonic_ns() - self._origin_ns
+            elif self._next < n and due[self._next] <= now:
+                self._prepare()  # it is late already: no lead was left
+            else:
+                break
+        if self._next == n and not prepared:
+            if not self._to_come:
+                self._alarm.close()
+                self.all_sent.set()
             return
-        upcoming = due[self._next_send]
-        if self._next_prepare < n and due[self._next_prepare] - self._lead_ns <= now:
-            self._prepare()  # one at a time: a send that falls due meanwhile goes first
-            self._alarm.set(1)
-            return
-        if self._next_prepare < n:
-            upcoming = min(upcoming, due[self._next_prepare] - self._lead_ns)
+        upcoming = prepared[0][0] if prepared else _NEVER
+        if self._next < n:
+            ready = due[self._next] - self._lead_ns
+            if ready <= now:
+                self._prepare()  # one at a time: a send that falls due meanwhile goes first
+                self._alarm.set(1)
+                return
+            upcoming = min(upcoming, ready)
         self._alarm.set(self._origin_ns + upcoming)
 
     def _prepare(self) -> None:
-        i = self._next_prepare
-        self._next_prepare += 1
-        exchange = self._make(i)
-        exchange.due_ns = self._origin_ns + self._due_ns[i]
-        self._prepared.append(exchange)
+        k = self._next
+        self._next += 1
+        self._push(self._make(k), self._due_ns[k])
+
+    def _push(self, exchange: Exchange, due_ns: int) -> None:
+        exchange.due_ns = self._origin_ns + due_ns
+        self._serial += 1
+        heapq.heappush(self._prepared, (due_ns, self._serial, exchange))
         self._pool.expect(len(self._prepared))
 
 
 class ClosedLoop:
-    """Holds `concurrency` requests in flight until `requests` were sent or `until_ns` has come."""
+    """Holds as many requests in flight as there are users, until `requests` were sent or `until_ns` came.
+
+    `make(k)`: the k-th of this loop. `starts_ns`: when each user begins, at times of the clock.
+    """
 
     def __init__(
-        self, *, pool: Pool, make: MakeExchange, concurrency: int, requests: int | None, until_ns: int | None
+        self,
+        *,
+        pool: Sender,
+        make: MakeExchange,
+        starts_ns: Sequence[int],
+        requests: int | None,
+        until_ns: int | None,
     ) -> None:
         self._pool = pool
         self._make = make
-        self._concurrency = concurrency
+        self._starts_ns = starts_ns
         self._requests = requests
         self._until_ns = until_ns
         self._sent = 0
         self.all_sent = asyncio.Event()
 
     def start(self) -> None:
+        loop = asyncio.get_running_loop()
         if self._until_ns is not None:  # also when no slot becomes free: the drain begins on time
-            left_s = max(0.0, (self._until_ns - monotonic_ns()) / _NS)
-            asyncio.get_running_loop().call_later(left_s, self.all_sent.set)
-        for _ in range(self._concurrency):
-            self.ended()
+            loop.call_later(_left_s(self._until_ns), self.all_sent.set)
+        if not self._starts_ns or self._requests == 0:
+            self.all_sent.set()
+        for when_ns in self._starts_ns:
+            if (left_s := _left_s(when_ns)) > 0:
+                loop.call_later(left_s, self.ended)
+            else:
+                self.ended()
 
     def ended(self) -> None:
-        """A slot is free: send the next request, if there is one."""
+        """A user is free: send the next request, if there is one."""
         over = self._until_ns is not None and monotonic_ns() >= self._until_ns
-        if not over and self._sent != self._requests:
+        if not over and (self._requests is None or self._sent < self._requests):
             exchange = self._make(self._sent)
             self._sent += 1
             self._pool.submit(exchange)
             self._pool.expect(1)
-        if over or self._sent == self._requests:
+        if over or (self._requests is not None and self._sent >= self._requests):
             self.all_sent.set()
+
+
+def _left_s(when_ns: int) -> float:
+    return max(0.0, (when_ns - monotonic_ns()) / _NS)
 
 
 def _timerfd_create() -> int | None:

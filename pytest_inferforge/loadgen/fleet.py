@@ -1,39 +1,60 @@
-"""Starting the worker, waiting for it, and turning what it left into a table of requests."""
+"""Workers that share one schedule: started together, begun at one moment, gathered into one table."""
 
 from __future__ import annotations
 
 import os
+import queue
 import sys
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import numpy as np
 
 from pytest_inferforge import processes
 from pytest_inferforge.errors import MeasuringError
-from pytest_inferforge.loadgen.plan import FAILED, Finish, Plan, Progress, Row
-from pytest_inferforge.loadgen.rows import read_rows
-from pytest_inferforge.table import RequestTable
+from pytest_inferforge.loadgen.gathering import Gathering, gather
+from pytest_inferforge.loadgen.plan import Finish, Plan, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from pytest_inferforge.table import RequestTable
+
+    OnProgress = Callable[[Progress], None]
 
 _GRACE_S = 1.0
 _EXIT_S = 10.0  # from the end of its output to its exit
+_SETTLE_NS = 30_000_000  # from the barrier to the origin, beside the lead of connections
+_PHASES = ("warmup", "ready", "load", "drain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCost:
+    """What one worker took and how it did. Times in seconds, over its measured phase.
+
+    `priority`: how urgently the system let it run: real-time, nice -10, normal. `loop_lag_s`: how late a
+    timer of its loop was, p99 and largest. `memory_bytes`: (seconds from the origin, resident), in order.
+    """
+
+    cpu_s: float
+    wall_s: float
+    segments: int
+    connections: int
+    priority: str
+    loop_lag_p99_s: float
+    loop_lag_max_s: float
+    memory_bytes: tuple[tuple[float, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drive:
-    """What a worker brought back. CPU and wall times in seconds, over the measured phase.
+    """What the workers brought back.
 
-    `priority`: how urgently the system let it run: real-time, nice -10, normal.
-
-    `lost`: requests that were issued and have no row, because the worker died; they are in `table` as
-    failures with the reason `worker_died`, and `fault` says how it ended (None: in order).
+    `lost`: requests that were planned and have no row, because their worker died; they are in `table` as
+    failures with the reason `worker_died`, and `fault` says who ended how (None: all in order).
     """
 
     table: RequestTable
@@ -41,134 +62,235 @@ class Drive:
     warmup_failed: int
     warmup_reason: str | None
     started_at_unix_s: float
-    cpu_s: float
-    wall_s: float
-    segments: int
-    connections: int
-    priority: str
+    workers: tuple[WorkerCost, ...]
     lost: int
     fault: str | None
+    places: tuple[str, ...] = ()  # where each worker ran
+
+    @property
+    def cpu_s(self) -> float:
+        return sum(w.cpu_s for w in self.workers)
+
+    @property
+    def cpu_share(self) -> float:
+        """Of one core, of the worker that took most."""
+        return max((w.cpu_s / w.wall_s for w in self.workers if w.wall_s), default=0.0)
+
+    @property
+    def connections(self) -> int:
+        return sum(w.connections for w in self.workers)
+
+    @property
+    def segments(self) -> int:
+        """How often bytes arrived."""
+        return sum(w.segments for w in self.workers)
+
+
+class Hand(Protocol):
+    """A worker wherever it runs: `fleet.LocalHand`, or one on another machine."""
+
+    plan: Plan
+    where: str
+
+    def progress(self) -> Iterator[Progress]:
+        """What it says, until it ends; blocks."""
+        ...
+
+    def go(self, origin_ns: int) -> None:
+        """Begin at that time of *this* process's monotonic clock."""
+        ...
+
+    def ended(self) -> str | None:
+        """After `progress`: None: in order; else how it ended."""
+        ...
+
+    def rows(self) -> Path:
+        """The file with its rows, on this machine."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class LocalHand:
+    """A worker process on this machine; its files go to `folder` under `name`."""
+
+    def __init__(self, plan: Plan, *, api_key: str | None, folder: Path, name: str) -> None:
+        self.plan = plan
+        self.where = f"worker {plan.worker + 1} of {plan.workers}"
+        self._plan_path, self._rows_path, self._go_path, self.log_path = (
+            folder / f"{name}.{end}" for end in ("plan", "rows", "go", "client.log")
+        )
+        self._plan_path.write_bytes(msgspec.msgpack.encode(plan))
+        env = {**os.environ, "PYTHONHASHSEED": "0"}
+        if api_key:
+            env["INFERFORGE_WORKER_KEY"] = api_key
+        argv = [sys.executable, "-m", "pytest_inferforge.loadgen.worker"]
+        argv += [str(self._plan_path), str(self._rows_path), str(self._go_path)]
+        self._worker = processes.start(
+            argv, env=env, log_path=self.log_path, grace_s=_GRACE_S, stdout_pipe=True
+        )
+
+    def progress(self) -> Iterator[Progress]:
+        assert self._worker.stdout is not None
+        for line in self._worker.stdout:
+            if line.startswith(b"{"):
+                yield msgspec.json.decode(line, type=Progress)
+
+    def go(self, origin_ns: int) -> None:
+        draft = self._go_path.with_suffix(".draft")
+        draft.write_text(str(origin_ns))
+        draft.replace(self._go_path)
+
+    def ended(self) -> str | None:
+        code = self._worker.wait(_EXIT_S)
+        return None if code == 0 else f"exit code {code}"
+
+    def rows(self) -> Path:
+        return self._rows_path
+
+    @property
+    def pid(self) -> int:
+        return self._worker.pid
+
+    def log_tail(self) -> str:
+        return processes.tail(self.log_path)
+
+    def stop(self) -> None:
+        self._worker.stop()
+        for path in (self._plan_path, self._go_path):
+            path.unlink(missing_ok=True)
 
 
 def drive(
-    plan: Plan,
+    plans: Sequence[Plan],
     *,
     api_key: str | None,
     folder: Path,
     name: str,
-    on_progress: Callable[[Progress], None] | None = None,
+    classes: Sequence[str] = (),
+    on_progress: OnProgress | None = None,
 ) -> Drive:
-    """Run one worker process over `plan`; its files go to `folder` under `name`.
+    """Run one process on this machine for each plan; files go to `folder` under `name`.
 
     Raises:
-        MeasuringError: the worker ended before it measured anything.
+        MeasuringError: they ended before anything was measured.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plan_path, rows_path, log_path = (folder / f"{name}.{end}" for end in ("plan", "rows", "client.log"))
-    plan_path.write_bytes(msgspec.msgpack.encode(plan))
-    env = {**os.environ, "PYTHONHASHSEED": "0"}
-    if api_key:
-        env["INFERFORGE_WORKER_KEY"] = api_key
-    argv = [sys.executable, "-m", "pytest_inferforge.loadgen.worker", str(plan_path), str(rows_path)]
-    worker = processes.start(argv, env=env, log_path=log_path, grace_s=_GRACE_S, stdout_pipe=True)
+    hands: list[LocalHand] = []
     try:
-        assert worker.stdout is not None
-        for line in worker.stdout:
-            if on_progress is not None and line.startswith(b"{"):
-                on_progress(msgspec.json.decode(line, type=Progress))
-        code = worker.wait(_EXIT_S)
+        for plan in plans:
+            suffix = f"-w{plan.worker}" if len(plans) > 1 else ""
+            hands.append(LocalHand(plan, api_key=api_key, folder=folder, name=f"{name}{suffix}"))
+    except BaseException:
+        for hand in hands:
+            hand.stop()
+        raise
+    return conduct(hands, classes=classes, on_progress=on_progress)
+
+
+def conduct(
+    hands: Sequence[Hand],
+    *,
+    classes: Sequence[str] = (),
+    on_progress: OnProgress | None = None,
+) -> Drive:
+    """Let the workers begin together when all are ready; when one dies, end the others.
+
+    Raises:
+        MeasuringError: they ended before anything was measured.
+    """
+    try:
+        fault = _run(hands, on_progress)
     finally:
-        worker.stop()
-    rows, finish = read_rows(rows_path.read_bytes() if rows_path.exists() else b"")
-    if finish is None and not rows:
-        raise MeasuringError(
-            "the load client ended before it measured anything",
-            seen=f"exit code {code}\n{processes.tail(log_path)}".strip(),
-            do=f"its whole log is {log_path}",
-        )
-    plan_path.unlink()
-    rows_path.unlink()
-    return _drive(plan, rows, finish, f"exit code {code}" if finish is None else None)
-
-
-def _drive(plan: Plan, rows: list[Row], finish: Finish | None, fault: str | None) -> Drive:
-    issued = finish.issued if finish else _planned(plan, rows)
-    known = {row.index for row in rows}
-    missing = [i for i in range(issued) if i not in known]
-    rows += [_lost_row(plan, i) for i in missing]
+        for hand in hands:
+            hand.stop()
+    gathering = Gathering()
+    finishes, lost = [], 0
+    for hand in hands:
+        finish, missing = gather(hand.plan, hand.rows(), gathering)
+        finishes += [finish] if finish else []
+        lost += missing
+    if not finishes and lost == len(gathering) and fault is not None:
+        raise _nothing_measured(hands, fault)
+    for hand in hands:
+        hand.rows().unlink(missing_ok=True)
+    reasons = [f.warmup_reason for f in finishes if f.warmup_reason]
     return Drive(
-        table=as_table(plan, rows),
-        warmup=finish.warmup if finish else 0,
-        warmup_failed=finish.warmup_failed if finish else 0,
-        warmup_reason=finish.warmup_reason if finish else None,
-        started_at_unix_s=finish.origin_unix_ns / 1e9 if finish else 0.0,
-        cpu_s=finish.cpu_ns / 1e9 if finish else 0.0,
-        wall_s=finish.wall_ns / 1e9 if finish else 0.0,
-        segments=finish.segments if finish else 0,
-        connections=finish.connections if finish else 0,
-        priority=finish.priority if finish else "unknown",
-        lost=len(missing),
+        table=gathering.table(hands[0].plan, classes=classes),
+        warmup=sum(f.warmup for f in finishes),
+        warmup_failed=sum(f.warmup_failed for f in finishes),
+        warmup_reason=reasons[0] if reasons else None,
+        started_at_unix_s=min((f.origin_unix_ns / 1e9 for f in finishes), default=0.0),
+        workers=tuple(_cost(f) for f in finishes),
+        lost=lost,
         fault=fault,
+        places=tuple(hand.where for hand in hands),
     )
 
 
-def _planned(plan: Plan, rows: list[Row]) -> int:
-    """How many requests a dead worker had been asked for; of a loop that ends by time, those it is known to
-    have sent."""
-    return max(len(plan.due_ns), plan.requests or 0, 1 + max((row.index for row in rows), default=-1))
+def _run(hands: Sequence[Hand], on_progress: OnProgress | None) -> str | None:
+    """Until all have ended; how the first one ended that did so too early."""
+    said: queue.Queue[tuple[int, Progress | None]] = queue.Queue()
+
+    def listen(k: int, hand: Hand) -> None:
+        try:
+            for progress in hand.progress():
+                said.put((k, progress))
+        finally:
+            said.put((k, None))
+
+    for k, hand in enumerate(hands):
+        threading.Thread(target=listen, args=(k, hand), daemon=True).start()
+    latest: dict[int, Progress] = {}
+    running, gone = set(range(len(hands))), False
+    while running:
+        k, progress = said.get()
+        if progress is None:
+            running.discard(k)
+            if (how := hands[k].ended()) is not None:
+                return f"{hands[k].where}: {how}"
+            continue
+        latest[k] = progress
+        if not gone and len(latest) == len(hands) and all(p.phase == "ready" for p in latest.values()):
+            gone = True
+            origin_ns = monotonic_ns() + _SETTLE_NS + max(h.plan.connect_lead_ns for h in hands)
+            for hand in hands:
+                hand.go(origin_ns)
+        if on_progress is not None:
+            on_progress(_together(list(latest.values())))
+    return None
 
 
-def as_table(plan: Plan, rows: list[Row]) -> RequestTable:
-    """Columns from a worker's rows, ordered by their place in the schedule."""
-    rows = sorted(rows, key=lambda r: r.index)
-    sizes = np.array([len(r.chunk_ns) // 8 for r in rows], dtype=np.int64)
-
-    def times(name: str) -> NDArray[np.float64]:
-        return np.array([getattr(r, name) for r in rows], dtype=float) / 1e9
-
-    def counts(values: list[int | None]) -> NDArray[np.int64]:
-        return np.array([-1 if v is None else v for v in values], dtype=np.int64)
-
-    names = ("due", "send", "connect", "first_byte", "first_event", "first_token", "first_visible",
-             "last_token", "end")  # fmt: skip
-    integers = ("prompt_tokens_asked", "output_tokens_asked", "prompt_tokens", "output_tokens",
-                "cached_tokens", "http_status", "empty_chunks", "resent")  # fmt: skip
-    return RequestTable(
-        times={f"{name}_s": times(f"{name}_ns") for name in names},
-        counts={name: counts([getattr(r, name) for r in rows]) for name in integers},
-        texts={
-            "id": tuple(f"{plan.id_prefix}-{r.index}" for r in rows),
-            "reason": tuple(r.reason for r in rows),
-            "detail": tuple(r.detail for r in rows),
-            "finish_reason": tuple(r.finish_reason for r in rows),
-        },
-        index=np.array([r.index for r in rows], dtype=np.int64),
-        status=np.array([r.status for r in rows], dtype=np.int8),
-        exact=np.array([r.exact for r in rows], dtype=bool),
-        chunk_s=np.frombuffer(b"".join(r.chunk_ns for r in rows), dtype="<i8") / 1e9,
-        chunk_start=np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))),
-        closed_loop=plan.concurrency is not None,
+def _together(said: Sequence[Progress]) -> Progress:
+    return Progress(
+        phase=min((p.phase for p in said), key=_PHASES.index),
+        sent=sum(p.sent for p in said),
+        done=sum(p.done for p in said),
+        failed=sum(p.failed for p in said),
+        in_flight=sum(p.in_flight for p in said),
+        elapsed_ns=max(p.elapsed_ns for p in said),
     )
 
 
-def _lost_row(plan: Plan, index: int) -> Row:
-    k = index % len(plan.prompt_tokens)
-    nothing = dict.fromkeys(
-        ("http_status", "send_ns", "connect_ns", "first_byte_ns", "first_event_ns", "first_token_ns",
-         "first_visible_ns", "last_token_ns", "end_ns", "prompt_tokens", "output_tokens", "cached_tokens",
-         "finish_reason")
-    )  # fmt: skip
-    return Row(
-        index=index,
-        status=FAILED,
-        reason="worker_died",
-        detail="the load client died before this request ended",
-        due_ns=plan.due_ns[index] if plan.due_ns else None,
-        prompt_tokens_asked=plan.prompt_tokens[k],
-        output_tokens_asked=plan.output_tokens[k],
-        exact=False,
-        chunk_ns=b"",
-        empty_chunks=0,
-        resent=0,
-        **nothing,
+def _cost(finish: Finish) -> WorkerCost:
+    return WorkerCost(
+        cpu_s=finish.cpu_ns / 1e9,
+        wall_s=finish.wall_ns / 1e9,
+        segments=finish.segments,
+        connections=finish.connections,
+        priority=finish.priority,
+        loop_lag_p99_s=finish.loop_lag_p99_ns / 1e9,
+        loop_lag_max_s=finish.loop_lag_max_ns / 1e9,
+        memory_bytes=tuple((when / 1e9, size) for when, size in finish.rss_bytes),
+    )
+
+
+def _nothing_measured(hands: Sequence[Hand], fault: str) -> MeasuringError:
+    tails = [hand.log_tail() for hand in hands if isinstance(hand, LocalHand)]
+    logs = [str(hand.log_path) for hand in hands if isinstance(hand, LocalHand)]
+    seen = "\n".join([fault, *(tail for tail in tails if tail)])
+    return MeasuringError(
+        "the load client ended before it measured anything",
+        seen=seen,
+        do=f"its whole log is {logs[0]}" if logs else "see the logs of the machines it ran on",
     )

@@ -1,33 +1,54 @@
-"""From a schedule and a server to the plan that a worker executes."""
+"""From a schedule and a server to the plans that workers execute."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pytest_inferforge.errors import MeasuringError
-from pytest_inferforge.loadgen.plan import Plan
+from pytest_inferforge.loadgen.plan import NOT_DUE, BankPlan, ClassPlan, Items, LanePlan, Plan, TextPlan
+from pytest_inferforge.workload import files
+from pytest_inferforge.workload.arrivals import Closed
 from pytest_inferforge.workload.prompts import ring
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
     from pytest_inferforge.dialects import Dialect
     from pytest_inferforge.workload.prompts import WordBank
-    from pytest_inferforge.workload.schedule import Schedule
-    from pytest_inferforge.workload.spec import Workload
+    from pytest_inferforge.workload.schedule import Requests, Schedule
+    from pytest_inferforge.workload.spec import Api, RequestClass, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where the load goes. `banks`: by API, as far as classes have synthetic prompts."""
+
+    base_url: str
+    model: str
+    dialect: Dialect
+    banks: Mapping[Api, WordBank]
+    ca_file: str | None = None
+    verify_tls: bool = True
 
 
 def make_plan(
     schedule: Schedule,
+    target: Target,
     *,
-    base_url: str,
-    model: str,
-    dialect: Dialect,
-    bank: WordBank,
     id_prefix: str,
     salt: str,
     connect_lead_s: float,
+    worker: int = 0,
+    workers: int = 1,
+    core: int | None = None,
 ) -> Plan:
-    """The plan of one run on one boot.
+    """The share of one of `workers` workers in one run on one boot: conversations i = worker mod workers.
 
     `id_prefix` and `salt` are of this run alone: request ids begin with the one, prompts with words drawn
     from the other.
@@ -35,57 +56,152 @@ def make_plan(
     Raises:
         MeasuringError: a prompt is asked for that is shorter than what the server wraps around it.
     """
-    workload = schedule.workload
-    _check_lengths(schedule, bank)
+    workload, dialect = schedule.workload, target.dialect
+    _check_lengths(schedule, target.banks)
+    apis: list[Api] = sorted(target.banks)
+    mine = np.flatnonzero(schedule.requests.session % workers == worker)
+    warmup = np.flatnonzero(np.arange(len(schedule.warmup)) % workers == worker)
     return Plan(
-        url=base_url.rstrip("/")
-        + (dialect.chat_path if workload.api == "chat" else dialect.completions_path),
-        model=model,
-        chat=workload.api == "chat",
-        body=constant_body(workload, dialect),
-        max_tokens_field=dialect.max_tokens_field,
-        min_tokens_field="min_tokens" if dialect.min_tokens else None,
+        url=target.base_url.rstrip("/"),
+        model=target.model,
+        worker=worker,
+        workers=workers,
         id_prefix=id_prefix,
-        due_ns=[round(t * 1e9) for t in schedule.due_s],
-        prompt_tokens=list(schedule.prompt_tokens),
-        output_tokens=list(schedule.output_tokens),
-        concurrency=schedule.concurrency,
-        requests=workload.requests,
+        total=len(schedule.requests),
+        items=_items(schedule.requests, mine),
+        lanes=_lanes(schedule, mine, worker, workers),
+        classes=[
+            _class(schedule, k, dialect, apis, target.banks, salt) for k in range(len(workload.classes))
+        ],
+        banks=[_bank(target.banks[api], workload.seed) for api in apis],
+        texts=[_texts(c) for c in workload.classes],
         duration_ns=None if workload.duration_s is None else round(workload.duration_s * 1e9),
-        warmup_concurrency=schedule.warmup_concurrency,
-        warmup_prompt_tokens=list(schedule.warmup_prompt_tokens),
-        warmup_output_tokens=list(schedule.warmup_output_tokens),
-        words=list(bank.words),
-        ring=list(ring(bank, workload.seed)),
-        overhead_tokens=bank.overhead_tokens,
-        salt=None if workload.prefix_cache else salt,
+        warmup=_items(schedule.warmup, warmup),
+        warmup_concurrency=-(-schedule.warmup_concurrency // workers),
         survives_stream=dialect.survives_stream,
         timeout_ns=round(workload.timeout_s * 1e9),
         stall_timeout_ns=round(workload.stall_timeout_s * 1e9),
         drain_timeout_ns=round(workload.drain_timeout_s * 1e9),
         connect_lead_ns=round(connect_lead_s * 1e9),
+        transport=workload.transport,
+        ca_file=target.ca_file,
+        verify_tls=target.verify_tls,
+        core=core,
     )
 
 
-def constant_body(workload: Workload, dialect: Dialect) -> dict[str, Any]:
-    """The fields that every request of a workload carries; what the user added wins."""
-    fields = dialect.body_chat if workload.api == "chat" else dialect.body_completions
-    body: dict[str, Any] = {"stream": True, "temperature": workload.temperature, **dict(fields)}
+def constant_body(c: RequestClass, dialect: Dialect, *, salted: bool) -> dict[str, Any]:
+    """The fields that every request of a class carries; what the user added wins."""
+    fields = dialect.body_chat if c.api == "chat" else dialect.body_completions
+    body: dict[str, Any] = {"stream": True, "temperature": c.temperature, **dict(fields)}
     if dialect.stream_options_usage:
         body["stream_options"] = {"include_usage": True}
     if dialect.ignore_eos:
         body["ignore_eos"] = True
-    if not workload.prefix_cache:
+    if salted:
         body |= dict(dialect.prefix_cache_off)
-    extra: dict[str, Any] = json.loads(workload.extra_body)
+    extra: dict[str, Any] = json.loads(c.extra_body)
     return body | extra
 
 
-def _check_lengths(schedule: Schedule, bank: WordBank) -> None:
-    shortest = min((*schedule.prompt_tokens, *schedule.warmup_prompt_tokens), default=bank.overhead_tokens)
-    if shortest < bank.overhead_tokens:
-        raise MeasuringError(
-            f"a prompt of {shortest} tokens cannot be made",
-            seen=f"opening word and template alone cost {bank.overhead_tokens} tokens on this server",
-            do=f"ask for prompt_tokens of at least {bank.overhead_tokens}, or set min= of the distribution",
+def _class(
+    schedule: Schedule,
+    place: int,
+    dialect: Dialect,
+    apis: list[Api],
+    banks: Mapping[Api, WordBank],
+    salt: str,
+) -> ClassPlan:
+    c = schedule.workload.classes[place]
+    images = c.images
+    return ClassPlan(
+        name=c.name,
+        path=dialect.chat_path if c.api == "chat" else dialect.completions_path,
+        chat=c.api == "chat",
+        body=constant_body(c, dialect, salted=schedule.salted(place)),
+        max_tokens_field=dialect.max_tokens_field,
+        min_tokens_field="min_tokens" if dialect.min_tokens else None,
+        bank=apis.index(c.api) if c.api in banks else -1,
+        salt=None if c.prefix_cache else salt,
+        token_ids=c.token_ids,
+        block_tokens=schedule.block_tokens[place],
+        images=None if images is None else (images.count, images.width, images.height),
+        turns=c.turns is not None,
+    )
+
+
+def _bank(bank: WordBank, seed: int) -> BankPlan:
+    return BankPlan(
+        words=list(bank.words),
+        ids=list(bank.ids),
+        ring=list(ring(bank, seed)),
+        overhead_tokens=bank.overhead_tokens,
+    )
+
+
+def _texts(c: RequestClass) -> list[TextPlan]:
+    if c.prompts is None:
+        return []
+    found = files.corpus_of(c.prompts).conversations
+    return [TextPlan(system=one.system, turns=list(one.turns)) for one in found]
+
+
+def _items(requests: Requests, mine: NDArray[np.intp]) -> Items:
+    sizes = np.diff(requests.block_start)[mine]
+    starts = requests.block_start[:-1][mine]
+    blocks = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))
+    due_ns = np.where(np.isnan(requests.due_s), NOT_DUE, np.rint(requests.due_s * 1e9))[mine]
+    return Items(
+        index=mine.astype("i8").tobytes(),
+        due_ns=due_ns.astype("i8").tobytes(),
+        lane=requests.lane[mine].astype("i2").tobytes(),
+        cls=requests.cls[mine].astype("i2").tobytes(),
+        session=requests.session[mine].astype("i8").tobytes(),
+        turn=requests.turn[mine].astype("i2").tobytes(),
+        think_ns=np.rint(requests.think_s[mine] * 1e9).astype("i8").tobytes(),
+        prompt_tokens=requests.prompt_tokens[mine].astype("i4").tobytes(),
+        output_tokens=requests.output_tokens[mine].astype("i4").tobytes(),
+        text=requests.text[mine].astype("i4").tobytes(),
+        block_start=np.concatenate(([0], np.cumsum(sizes))).astype("i8").tobytes(),
+        blocks=requests.blocks[blocks].astype("i4").tobytes(),
+    )
+
+
+def _lanes(schedule: Schedule, mine: NDArray[np.intp], worker: int, workers: int) -> list[LanePlan]:
+    """This worker's users of each closed loop; user i begins at i / concurrency of the ramp."""
+    found = []
+    for k, lane in enumerate(schedule.workload.lanes):
+        if not isinstance(lane.arrivals, Closed):
+            continue
+        users = range(worker, lane.arrivals.concurrency, workers)
+        step_ns = lane.arrivals.ramp_s * 1e9 / lane.arrivals.concurrency
+        count = int((schedule.requests.lane[mine] == k).sum())
+        found.append(
+            LanePlan(
+                lane=k,
+                concurrency=len(users),
+                start_ns=[round(user * step_ns) for user in users],
+                requests=None if lane.requests is None else count,
+            )
         )
+    return found
+
+
+def _check_lengths(schedule: Schedule, banks: Mapping[Api, WordBank]) -> None:
+    workload: Workload = schedule.workload
+    for k, c in enumerate(workload.classes):
+        bank = banks.get(c.api)
+        if bank is None:
+            continue
+        needed = 1 if c.token_ids else bank.overhead_tokens
+        lengths = [
+            r.prompt_tokens[(r.cls == k) & (r.turn == 0) & (r.text < 0)]
+            for r in (schedule.requests, schedule.warmup)
+        ]
+        shortest = min((int(n.min()) for n in lengths if len(n)), default=needed)
+        if shortest < needed:
+            raise MeasuringError(
+                f"a prompt of {shortest} tokens cannot be made",
+                seen=f"opening word and template alone cost {needed} tokens on this server",
+                do=f"ask for prompt_tokens of at least {needed}, or set min= of the distribution",
+            )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge.loadgen import tasks
 from pytest_inferforge.loadgen.wire import Connection
@@ -17,8 +18,18 @@ if TYPE_CHECKING:
 
     from pytest_inferforge.loadgen.wire import Exchange
 
-_CONNECT_TIMEOUT_S = 10.0
-NO_CONNECTION = frozenset({"connect_timeout", "refused", "tls_failed", "connect_failed"})
+    Address = tuple[socket.AddressFamily, Any]  # as getaddrinfo gives them
+
+CONNECT_TIMEOUT_S = 10.0
+OUT_OF = {
+    errno.EMFILE: "no_descriptors",
+    errno.ENFILE: "no_descriptors",
+    errno.EADDRNOTAVAIL: "no_ports",
+    errno.ENOBUFS: "no_memory",
+    errno.ENOMEM: "no_memory",
+}
+"""What this machine ran out of: no fault of the server's."""
+NO_CONNECTION = frozenset({"connect_timeout", "refused", "tls_failed", "connect_failed", *OUT_OF.values()})
 _PROBE_S = 2.0
 
 
@@ -30,9 +41,11 @@ class Pool:
     failure of the request.
     """
 
-    def __init__(self, *, host: str, port: int, tls: ssl.SSLContext | None, survives_stream: bool) -> None:
-        self._host = host
-        self._port = port
+    def __init__(
+        self, *, address: Address, host: str, tls: ssl.SSLContext | None, survives_stream: bool
+    ) -> None:
+        self._address = address
+        self._host = host  # as the server calls itself
         self._tls = tls
         self._survives_stream = survives_stream
         self._idle: list[Connection] = []
@@ -73,18 +86,31 @@ class Pool:
         self._idle.clear()
 
     async def _connect(self) -> Connection:
-        started = monotonic_ns()
+        return await asyncio.wait_for(self._made(), CONNECT_TIMEOUT_S)
+
+    async def _made(self) -> Connection:
+        """TCP and TLS one after the other, so that each has its time."""
         loop = asyncio.get_running_loop()
-        _, connection = await asyncio.wait_for(
-            loop.create_connection(
+        family, where = self._address
+        started = monotonic_ns()
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(sock, where)
+            connected = monotonic_ns()
+            _, connection = await loop.create_connection(
                 lambda: Connection(self._freed, self._lost),
-                self._host,
-                self._port,
+                sock=sock,
                 ssl=self._tls,
-            ),
-            _CONNECT_TIMEOUT_S,
-        )
-        connection.connect_ns = monotonic_ns() - started
+                server_hostname=self._host if self._tls is not None else None,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        connection.connect_ns = connected - started
+        connection.tls_ns = None if self._tls is None else monotonic_ns() - connected
+        connection.sock = sock
         self.opened += 1
         return connection
 
@@ -107,7 +133,7 @@ class Pool:
                 return
             fault, detail = "unanswered", "the server closed the connection before it could be used"
         except (OSError, TimeoutError) as error:
-            fault, detail = _connect_fault(error)
+            fault, detail = connect_fault(error)
         exchange.fault, exchange.detail = fault, detail
         exchange.end_ns = monotonic_ns()
         exchange.on_end(exchange)
@@ -128,7 +154,7 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
 
-def resolve(host: str, port: int) -> tuple[str, int]:
+def resolve(host: str, port: int) -> Address:
     """The address to connect to, looked up once so that no request waits for DNS.
 
     Of several the first where somebody listens (`localhost` is often ::1 first, and the server on 127.0.0.1
@@ -138,18 +164,32 @@ def resolve(host: str, port: int) -> tuple[str, int]:
         OSError: the name is not known.
     """
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
-    for address in addresses if len(addresses) > 1 else ():
-        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=_PROBE_S):
-            return address, port
-    return addresses[0], port
+    found: list[Address] = list(dict.fromkeys((info[0], info[4]) for info in infos))
+    for family, where in found if len(found) > 1 else ():
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_PROBE_S)
+            probe.connect(where)
+            return family, where
+    return found[0]
 
 
-def _connect_fault(error: Exception) -> tuple[str, str]:
+def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
+    """How the server's certificate is checked: by this system's authorities, by a file's, or not at all."""
+    context = ssl.create_default_context(cafile=ca_file)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def connect_fault(error: BaseException) -> tuple[str, str]:
+    """Why there is no connection, and what was seen."""
     if isinstance(error, TimeoutError):
-        return "connect_timeout", f"no connection in {_CONNECT_TIMEOUT_S:g} s"
+        return "connect_timeout", f"no connection in {CONNECT_TIMEOUT_S:g} s"
     if isinstance(error, ConnectionRefusedError):
         return "refused", str(error)
     if isinstance(error, ssl.SSLError):
         return "tls_failed", str(error)
+    if isinstance(error, OSError) and error.errno in OUT_OF:
+        return OUT_OF[error.errno], str(error)
     return "connect_failed", str(error)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Reading:
     """A finished reply being read, a slice at a time."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, *, keep_text: bool = False) -> None:
         self.exchange = exchange
-        self.reply = sse.Reply()
+        self.reply = sse.Reply(text=[] if keep_text else None)
         self._steps = self._read()
 
     def read_on(self, events: int) -> bool:
@@ -51,6 +51,9 @@ def as_row(exchange: Exchange, reply: sse.Reply, origin_ns: int) -> Row:
     counted = reply.output_tokens
     return Row(
         index=exchange.index,
+        cls=exchange.cls,
+        session=exchange.session,
+        turn=exchange.turn,
         status=OK if reason is None else CANCELLED if reason == "cancelled" else FAILED,
         reason=reason,
         detail=detail,
@@ -58,6 +61,8 @@ def as_row(exchange: Exchange, reply: sse.Reply, origin_ns: int) -> Row:
         due_ns=relative(exchange.due_ns),
         send_ns=relative(exchange.send_ns),
         connect_ns=exchange.connect_ns,
+        tls_ns=exchange.tls_ns,
+        rtt_ns=exchange.rtt_ns,
         first_byte_ns=relative(exchange.stamps[0] if exchange.stamps else None),
         first_event_ns=relative(reply.first_event_ns),
         first_token_ns=relative(reply.first_token_ns),
@@ -95,20 +100,12 @@ def write_frame(file: BinaryIO, kind: bytes, content: Row | Finish) -> None:
         frame = frame[file.write(frame) :]
 
 
-def read_rows(data: bytes) -> tuple[list[Row], Finish | None]:
-    """The frames of a worker's file; a last one that was cut short is left out."""
-    rows: list[Row] = []
-    finish: Finish | None = None
+def frames(file: BinaryIO) -> Iterator[Row | Finish]:
+    """What a worker's file holds, one by one; a last one that was cut short is left out."""
     row = msgspec.msgpack.Decoder(Row)
-    at = 0
-    while at + 5 <= len(data):
-        size = int.from_bytes(data[at + 1 : at + 5], "big")
-        content = data[at + 5 : at + 5 + size]
+    while len(head := file.read(5)) == 5:
+        size = int.from_bytes(head[1:], "big")
+        content = file.read(size)
         if len(content) < size:
-            break
-        if data[at : at + 1] == b"R":
-            rows.append(row.decode(content))
-        else:
-            finish = msgspec.msgpack.decode(content, type=Finish)
-        at += 5 + size
-    return rows, finish
+            return
+        yield row.decode(content) if head[:1] == b"R" else msgspec.msgpack.decode(content, type=Finish)

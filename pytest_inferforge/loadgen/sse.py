@@ -84,6 +84,7 @@ class Reply(msgspec.Struct, kw_only=True):
     done: bool = False
     fault: str | None = None
     detail: str | None = None
+    text: list[str] | None = None  # what the user sees, when it is to be kept
 
 
 def events(pieces: Iterable[Piece]) -> Iterator[tuple[int, bytes, bytes]]:
@@ -182,6 +183,8 @@ def _take(reply: Reply, when: int, event: _Event) -> None:
         if choice.finish_reason:
             reply.finish_reason = choice.finish_reason
         visible, hidden = _payload(choice)
+        if visible and reply.text is not None:
+            reply.text.append(_visible(choice))
         if visible or hidden:
             reply.chunk_ns.append(when)
             reply.last_token_ns = when
@@ -202,6 +205,11 @@ def _payload(choice: _Choice) -> tuple[bool, bool]:
         call.function is not None and call.function.arguments for call in delta.tool_calls
     )
     return bool(delta.content or choice.text), bool(delta.reasoning_content or delta.reasoning or tools)
+
+
+def _visible(choice: _Choice) -> str:
+    delta = choice.delta or choice.message
+    return (delta.content if delta is not None else None) or choice.text or ""
 
 
 def _opens(choice: _Choice) -> bool:

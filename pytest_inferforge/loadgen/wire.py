@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BLANK_LINE = b"\r\n\r\n"
+_MIN_RTT_AT = 148  # bytes into struct tcp_info
 _MANY_SEGMENTS = (
     256  # unread ones of a long reply: reading thousands at its end would keep other stamps waiting
 )
@@ -34,14 +37,22 @@ class Exchange:
     """
 
     index: int
+    place: int  # in the worker's items
+    cls: int
     data: bytes  # the request, head and body
     prompt_tokens: int
     output_tokens: int
     measured: bool
     on_end: Callable[[Exchange], None]
+    session: int = 0
+    turn: int = 0
+    asked: object = None  # what was said so far in a conversation that may go on
+    loop: object = None  # the closed loop whose user this is
     due_ns: int | None = None
     send_ns: int | None = None
     connect_ns: int | None = None
+    tls_ns: int | None = None
+    rtt_ns: int | None = None  # the least that the system saw on its connection
     end_ns: int | None = None
     stamps: list[int] = field(default_factory=list)
     parts: list[bytes] = field(default_factory=list)
@@ -97,6 +108,8 @@ class Connection(asyncio.Protocol):
         self.alive = False
         self.uses = 0
         self.connect_ns = 0
+        self.tls_ns: int | None = None
+        self.sock: socket.socket | None = None
         self.opened_ahead = False
         self._fd: int | None = None  # for writing at once; None under TLS
         self._parser: httptools.HttpResponseParser | None = None
@@ -107,7 +120,8 @@ class Connection(asyncio.Protocol):
         assert self.exchange is None
         self.exchange = exchange
         exchange.connection = self
-        exchange.connect_ns = None if self.uses else self.connect_ns
+        if not self.uses:
+            exchange.connect_ns, exchange.tls_ns = self.connect_ns, self.tls_ns
         exchange.was_idle = self.uses > 0 or self.opened_ahead
         self.uses += 1
         self._parser = httptools.HttpResponseParser(exchange)
@@ -178,6 +192,7 @@ class Connection(asyncio.Protocol):
             if self.exchange is exchange:
                 self._lost(exchange, exc)
         self.transport = None
+        self.sock = None
         self._fd = None
         self.on_lost(self)
 
@@ -223,8 +238,26 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             return
         exchange.connection = None
+        exchange.rtt_ns = _rtt_ns(self.sock)
         exchange.end_ns = exchange.stamps[-1] if exchange.stamps and fault is None else monotonic_ns()
         exchange.fault = fault
         exchange.detail = detail
         exchange.parts.clear()
         exchange.on_end(exchange)
+
+
+def _rtt_ns(sock: socket.socket | None) -> int | None:
+    """The least round trip that the system saw on a TCP connection; None where it does not tell.
+
+    Source: tcp(7), linux/tcp.h: tcpi_min_rtt, microseconds, ~0 before the first.
+    """
+    if sock is None or not hasattr(socket, "TCP_INFO"):
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MIN_RTT_AT + 4)
+    except OSError:
+        return None
+    if len(info) < _MIN_RTT_AT + 4:
+        return None
+    (microseconds,) = struct.unpack_from("I", info, _MIN_RTT_AT)
+    return int(microseconds) * 1000 if 0 < microseconds < 0xFFFFFFFF else None

@@ -1,11 +1,12 @@
-"""A worker process: takes a plan, drives the load, leaves a row a request.
+"""A worker process: takes a plan, drives its share of the load, leaves a row a request.
 
-    python -m pytest_inferforge.loadgen.worker PLAN ROWS
+    python -m pytest_inferforge.loadgen.worker PLAN ROWS GO
 
 PLAN is a msgpack `Plan`; ROWS becomes a sequence of frames (`loadgen.rows`): one `Row` each as requests end,
-one `Finish` at the very end. A worker that dies leaves the rows it had. On
-standard output it prints a JSON `Progress` line four times a second, and drops it when nobody reads. The API
-key comes in the environment variable INFERFORGE_WORKER_KEY.
+one `Finish` at the very end. A worker that dies leaves the rows it had. When it has warmed up it waits for
+the file GO, which holds the origin of the measured phase in ns of its monotonic clock. On standard output it
+prints a JSON `Progress` line four times a second, and drops it when nobody reads. The API key comes in the
+environment variable INFERFORGE_WORKER_KEY.
 """
 
 from __future__ import annotations
@@ -15,25 +16,26 @@ import contextlib
 import gc
 import os
 import resource
-import ssl
 import sys
 import time
 from collections import deque
 from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
 
 from pytest_inferforge.loadgen import priority, tasks
+from pytest_inferforge.loadgen.bodies import Columns, RequestWriter
+from pytest_inferforge.loadgen.conversations import Conversations
 from pytest_inferforge.loadgen.dispatch import ClosedLoop, OpenLoop
-from pytest_inferforge.loadgen.plan import FAILED, OK, Finish, Plan, Progress
-from pytest_inferforge.loadgen.pool import NO_CONNECTION, Pool, resolve
+from pytest_inferforge.loadgen.plan import FAILED, NOT_DUE, OK, Finish, Plan, Progress
+from pytest_inferforge.loadgen.pool import NO_CONNECTION
 from pytest_inferforge.loadgen.rows import Reading, as_row, write_frame
+from pytest_inferforge.loadgen.transports import make_sender
+from pytest_inferforge.loadgen.watch import Watch
 from pytest_inferforge.loadgen.wire import Exchange
-from pytest_inferforge.workload.prompts import PromptMaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,108 +44,69 @@ _NS = 1_000_000_000
 _SWEEP_S = 0.1
 _PAUSE_S = 0.1  # of a closed loop's user who found no server
 _PROGRESS_S = 0.25
-_SETTLE_NS = 20_000_000
+_LOOK_FOR_GO_S = 0.005
 _EVENTS_A_TURN = 64  # some 0.1 ms of reading, for which the stamps of other replies may have to wait
+_ENDLESS = 1 << 60
 _BROKEN = 70  # exit code of a worker whose own code failed
-
-
-class RequestWriter:
-    """Makes the bytes of request i."""
-
-    def __init__(self, plan: Plan, key: str | None) -> None:
-        self._plan = plan
-        self._prompts = PromptMaker(
-            words=tuple(plan.words),
-            ring=tuple(plan.ring),
-            overhead_tokens=plan.overhead_tokens,
-            salt=plan.salt,
-        )
-        parts = urlsplit(plan.url)
-        target = parts.path or "/"
-        lines = [
-            f"POST {target} HTTP/1.1",
-            f"Host: {parts.netloc.rpartition('@')[2]}",
-            "Content-Type: application/json",
-            "Accept: text/event-stream",
-            "User-Agent: pytest-inferforge",
-        ]
-        if key:
-            lines.append(f"Authorization: Bearer {key}")
-        self._head = "\r\n".join(lines)
-        self._encode = msgspec.json.Encoder().encode
-
-    def request(self, name: str, index: int, prompt_tokens: int, output_tokens: int) -> bytes:
-        plan = self._plan
-        text = self._prompts.text(index, prompt_tokens)
-        body = dict(plan.body)
-        body["model"] = plan.model
-        if plan.chat:
-            body["messages"] = [{"role": "user", "content": text}]
-        else:
-            body["prompt"] = text
-        body[plan.max_tokens_field] = output_tokens
-        if plan.min_tokens_field:
-            body[plan.min_tokens_field] = output_tokens
-        data = self._encode(body)
-        head = f"{self._head}\r\nX-Request-Id: {name}\r\nContent-Length: {len(data)}\r\n\r\n"
-        return head.encode("latin-1") + data
 
 
 class Worker:
     """Drives one plan on the running loop."""
 
     def __init__(self, plan: Plan, key: str | None, rows: BinaryIO, say: Callable[[Progress], None]) -> None:
-        parts = urlsplit(plan.url)
-        tls = ssl.create_default_context() if parts.scheme == "https" else None
-        host, port = parts.hostname or "", parts.port or (443 if tls else 80)
-        if tls is None:
-            host, port = resolve(host, port)
         self._plan = plan
         self._rows = rows
         self._say = say
         self._writer = RequestWriter(plan, key)
-        self._pool = Pool(host=host, port=port, tls=tls, survives_stream=plan.survives_stream)
-        self._closed: ClosedLoop | None = None
+        self._sender = make_sender(plan)
+        self._columns = Columns(plan.items)
+        self._conversations = Conversations(self._columns, self._writer)
+        self._open: OpenLoop | None = None
+        self._closed: list[ClosedLoop] = []
         self._in_flight: set[Exchange] = set()
         self._to_read: deque[Reading] = deque()
         self._reads = False  # a turn of reading is on its way
         self._idle = asyncio.Event()
         self._origin_ns = 0
+        self._until_ns: int | None = None
         self._phase = "warmup"
         self._counts = {"sent": 0, "done": 0, "failed": 0}
         self._warmup_faults: list[str] = []
         self._bytes = 0
         self._segments = 0
 
-    async def run(self) -> Finish:
-        """Warm up, drive the measured load, drain, and say what it cost."""
+    async def run(self, origin_ns: Callable[[], int | None]) -> Finish:
+        """Warm up, wait for the origin, drive the measured load, drain, and say what it cost."""
         plan = self._plan
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_die)
+        asyncio.get_running_loop().set_exception_handler(_die)
         sweeper = tasks.start(self._sweep())
-        if plan.warmup_prompt_tokens:
-            await self._warm_up()
+        teller = tasks.start(self._tell())
+        await self._warm_up(Columns(plan.warmup))
         gc.collect()
         gc.freeze()
         gc.disable()
-        granted = priority.hurry()
-        teller = tasks.start(self._tell())
+        granted = priority.hurry(plan.core)
+        self._phase = "ready"
+        while (origin := origin_ns()) is None:  # noqa: ASYNC110 (another process says it)
+            await asyncio.sleep(_LOOK_FOR_GO_S)
+        self._origin_ns = origin
+        watch = Watch()
+        watch.start()
         cpu_ns, began_ns = time.process_time_ns(), monotonic_ns()
-        phase = self._measured_phase()
-        self._phase = "load"
         origin_unix_ns = time.time_ns() + self._origin_ns - monotonic_ns()
-        phase.start()
-        await phase.all_sent.wait()
+        self._phase = "load"
+        await self._drive()
         self._phase = "drain"
         await self._drain(plan.drain_timeout_ns)
         while self._to_read:
             self._read_on()
+        watch.stop()
         sweeper.cancel()
         teller.cancel()
-        self._pool.close()
+        self._sender.close()
         return Finish(
             issued=self._counts["sent"],
-            warmup=len(plan.warmup_prompt_tokens),
+            warmup=len(plan.warmup.index) // 8,
             warmup_failed=len(self._warmup_faults),
             warmup_reason=self._warmup_faults[0] if self._warmup_faults else None,
             origin_unix_ns=origin_unix_ns,
@@ -151,88 +114,145 @@ class Worker:
             wall_ns=monotonic_ns() - began_ns,
             bytes_received=self._bytes,
             segments=self._segments,
-            connections=self._pool.opened,
+            connections=self._sender.opened,
             priority=granted,
+            loop_lag_p99_ns=watch.lag_ns(0.99),
+            loop_lag_max_ns=watch.most_ns,
+            rss_bytes=watch.memory(self._origin_ns),
         )
 
-    async def _warm_up(self) -> None:
-        plan = self._plan
-        self._closed = ClosedLoop(
-            pool=self._pool,
-            make=self._make_warmup,
-            concurrency=plan.warmup_concurrency,
-            requests=len(plan.warmup_prompt_tokens),
+    async def _warm_up(self, columns: Columns) -> None:
+        if not len(columns):
+            return
+        loop = ClosedLoop(
+            pool=self._sender,
+            make=lambda k: self._make_warmup(columns, k),
+            starts_ns=[0] * self._plan.warmup_concurrency,
+            requests=len(columns),
             until_ns=None,
         )
-        self._closed.start()
-        await self._closed.all_sent.wait()
+        self._closed = [loop]
+        loop.start()
+        await loop.all_sent.wait()
         await self._drain(None)
-        self._closed = None
+        self._closed = []
 
-    def _measured_phase(self) -> OpenLoop | ClosedLoop:
-        plan = self._plan
-        if plan.concurrency is None:
-            self._origin_ns = monotonic_ns() + plan.connect_lead_ns + _SETTLE_NS
-            return OpenLoop(
-                pool=self._pool,
-                make=self._make,
-                due_ns=plan.due_ns,
-                origin_ns=self._origin_ns,
-                lead_ns=plan.connect_lead_ns,
-            )
-        self._origin_ns = monotonic_ns()
-        self._closed = ClosedLoop(
-            pool=self._pool,
-            make=self._make,
-            concurrency=plan.concurrency,
-            requests=plan.requests,
-            until_ns=None if plan.duration_ns is None else self._origin_ns + plan.duration_ns,
+    async def _drive(self) -> None:
+        """Send everything; returns when nothing more will be sent."""
+        plan, columns = self._plan, self._columns
+        if plan.duration_ns is not None:
+            self._until_ns = self._origin_ns + plan.duration_ns
+        starts = [k for k in range(len(columns)) if columns.due_ns[k] != NOT_DUE]
+        every = len(starts) == len(columns)
+        self._open = OpenLoop(
+            pool=self._sender,
+            make=(lambda k: self._make(k, 0)) if every else (lambda k: self._make(starts[k], 0)),
+            due_ns=columns.due_ns if every else [columns.due_ns[k] for k in starts],
+            origin_ns=self._origin_ns,
+            lead_ns=plan.connect_lead_ns,
+            to_come=0 if every else self._later_turns(),
+            until_ns=self._until_ns,
         )
-        return self._closed
+        self._closed = [self._closed_loop(k) for k in range(len(plan.lanes))]
+        await self._at_origin()
+        self._open.start()
+        for closed in self._closed:
+            closed.start()
+        await self._open.all_sent.wait()
+        for closed in self._closed:
+            await closed.all_sent.wait()
+
+    def _later_turns(self) -> int:
+        """How many requests wait for another to end; until a duration is over there is no end of them."""
+        later = sum(turn > 0 for turn in self._columns.turn)
+        return _ENDLESS if later and self._plan.duration_ns is not None else later
+
+    async def _at_origin(self) -> None:
+        """Closed loops begin at the origin; open ones prepare before it, and have their own clock."""
+        if self._plan.lanes:
+            await asyncio.sleep(max(0, self._origin_ns - monotonic_ns()) / _NS)
+
+    def _closed_loop(self, place: int) -> ClosedLoop:
+        """The users of a lane, whose conversations follow one another and start over at the end."""
+        lane, columns = self._plan.lanes[place], self._columns
+        mine = [k for k in range(len(columns)) if columns.lane[k] == lane.lane and columns.turn[k] == 0]
+        total = self._plan.total
+
+        def make(i: int) -> Exchange:
+            cycle, k = divmod(i, len(mine))
+            exchange = self._make(mine[k], cycle * total)
+            exchange.loop = loop
+            return exchange
+
+        loop = ClosedLoop(
+            pool=self._sender,
+            make=make,
+            starts_ns=[self._origin_ns + start for start in lane.start_ns],
+            requests=None if lane.requests is None else len(mine),
+            until_ns=self._until_ns,
+        )
+        return loop
 
     # -- requests -----------------------------------------------------------------------------------
 
-    def _make(self, index: int) -> Exchange:
-        plan = self._plan
-        k = index % len(plan.prompt_tokens)
+    def _make(self, k: int, offset: int) -> Exchange:
+        """The k-th of our items; `offset`: what its index is raised by when the schedule starts over."""
+        columns = self._columns
+        index = columns.index[k] + offset
         self._counts["sent"] += 1
-        return self._exchange(index, plan.prompt_tokens[k], plan.output_tokens[k], measured=True)
+        asked = self._writer.opening(columns, k, index)
+        return self._exchange(columns, k, index, asked, measured=True)
 
-    def _make_warmup(self, index: int) -> Exchange:
-        plan = self._plan
-        tokens = plan.warmup_prompt_tokens[index], plan.warmup_output_tokens[index]
-        return self._exchange(index, *tokens, measured=False)
+    def _make_warmup(self, columns: Columns, k: int) -> Exchange:
+        index = columns.index[k]
+        exchange = self._exchange(
+            columns, k, index, self._writer.opening(columns, k, -1 - index), measured=False
+        )
+        exchange.loop = self._closed[0]
+        return exchange
 
-    def _exchange(self, index: int, prompt_tokens: int, output_tokens: int, *, measured: bool) -> Exchange:
-        name = f"{self._plan.id_prefix}-{'' if measured else 'w'}{index}"
-        salt_index = index if measured else -1 - index
+    def _exchange(self, columns: Columns, k: int, index: int, asked: Any, *, measured: bool) -> Exchange:
+        cls, name = columns.cls[k], f"{self._plan.id_prefix}-{'' if measured else 'w'}{index}"
+        output_tokens = columns.output_tokens[k]
         exchange = Exchange(
             index=index,
-            data=self._writer.request(name, salt_index, prompt_tokens, output_tokens),
-            prompt_tokens=prompt_tokens,
+            place=k,
+            cls=cls,
+            data=self._writer.request(cls, name, asked, output_tokens),
+            prompt_tokens=columns.prompt_tokens[k],
             output_tokens=output_tokens,
             measured=measured,
             on_end=self._ended,
+            session=columns.session[k],
+            turn=columns.turn[k],
+            asked=asked if measured and self._plan.classes[cls].turns and columns.goes_on(k) else None,
         )
         self._in_flight.add(exchange)
         self._idle.clear()
         return exchange
 
     def _ended(self, exchange: Exchange) -> None:
-        if exchange.fault == "unanswered" and self._pool.send_again(exchange):
+        if exchange.fault == "unanswered" and self._sender.send_again(exchange):
             return
         self._in_flight.discard(exchange)
-        if self._closed is not None:
-            if exchange.fault in NO_CONNECTION:  # a user tries again after a while, not a million times
-                asyncio.get_running_loop().call_later(_PAUSE_S, self._closed.ended)
-            else:
-                self._closed.ended()
-        self._to_read.append(Reading(exchange))
+        if exchange.asked is None:
+            self._free(exchange)
+        self._to_read.append(Reading(exchange, keep_text=exchange.asked is not None))
         if not self._reads:
             self._reads = True
             asyncio.get_running_loop().call_soon(self._read_turn)
         if not self._in_flight:
             self._idle.set()
+
+    def _free(self, exchange: Exchange) -> None:
+        """The user of a closed loop has nothing more to say."""
+        loop, exchange.loop = exchange.loop, None
+        if not isinstance(loop, ClosedLoop) or self._phase == "drain":
+            return
+        if exchange.fault in NO_CONNECTION:  # a user tries again after a while, not a million times
+            asyncio.get_running_loop().call_later(_PAUSE_S, loop.ended)
+        else:
+            loop.ended()
 
     def _read_turn(self) -> None:
         self._read_on()
@@ -246,7 +266,7 @@ class Worker:
             self._keep(self._to_read.popleft())
 
     def _keep(self, reading: Reading) -> None:
-        """Write the row of a reply that was read."""
+        """Write the row of a reply that was read, and go on with its conversation."""
         exchange = reading.exchange
         row = as_row(exchange, reading.reply, self._origin_ns)
         if not exchange.measured:
@@ -257,6 +277,31 @@ class Worker:
         self._segments += len(exchange.stamps)
         self._bytes += sum(len(data) for _, data in exchange.pieces)
         write_frame(self._rows, b"R", row)
+        if exchange.asked is not None:
+            self._go_on(exchange, "".join(reading.reply.text or ()), ok=row.status == OK)
+
+    def _go_on(self, exchange: Exchange, reply: str, *, ok: bool) -> None:
+        """The next turn of a conversation, or its end: after a failure, or when the load is over."""
+        assert self._open is not None
+        assert exchange.end_ns is not None
+        columns, k = self._columns, exchange.place + 1
+        due_ns = exchange.end_ns + columns.think_ns[k]
+        over = self._phase == "drain" or (self._until_ns is not None and due_ns >= self._until_ns)
+        if over or not ok:
+            self._open.come(self._conversations.left(k))
+            self._free(exchange)
+            return
+        asked = self._conversations.next_turn(exchange, reply)
+        self._counts["sent"] += 1
+        following = self._exchange(
+            columns,
+            k,
+            exchange.index - columns.index[exchange.place] + columns.index[k],
+            asked,
+            measured=True,
+        )
+        following.loop = exchange.loop
+        self._open.add(following, due_ns)
 
     # -- time limits --------------------------------------------------------------------------------
 
@@ -281,8 +326,7 @@ class Worker:
         try:
             await asyncio.wait_for(self._idle.wait(), None if limit_ns is None else limit_ns / _NS)
         except TimeoutError:
-            self._closed = None
-            self._pool.close()
+            self._sender.close()
             for exchange in list(self._in_flight):
                 if exchange.connection is not None:
                     exchange.connection.give_up("cancelled", "cut at the end of the run")
@@ -296,11 +340,11 @@ class Worker:
                 Progress(
                     phase=self._phase,
                     in_flight=len(self._in_flight),
-                    elapsed_ns=max(0, monotonic_ns() - self._origin_ns),
+                    elapsed_ns=max(0, monotonic_ns() - self._origin_ns) if self._origin_ns else 0,
                     **self._counts,
                 )
             )
-            await asyncio.sleep(_PROGRESS_S)
+            await asyncio.sleep(_LOOK_FOR_GO_S if self._phase == "warmup" else _PROGRESS_S)
 
 
 def _print_progress(progress: Progress) -> None:
@@ -323,14 +367,22 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def main(plan_path: str, rows_path: str) -> None:
+def _origin_in(path: Path) -> int | None:
+    """The origin that the file holds, None before there is one; it is written whole."""
+    try:
+        return int(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def main(plan_path: str, rows_path: str, go_path: str) -> None:
     plan = msgspec.msgpack.decode(Path(plan_path).read_bytes(), type=Plan)
     key = os.environ.pop("INFERFORGE_WORKER_KEY", None)
     os.set_blocking(1, False)
     _raise_file_limit()
 
     async def drive(rows: BinaryIO) -> None:
-        finish = await Worker(plan, key, rows, _print_progress).run()
+        finish = await Worker(plan, key, rows, _print_progress).run(lambda: _origin_in(Path(go_path)))
         write_frame(rows, b"F", finish)
 
     with Path(rows_path).open("wb", buffering=0) as rows:  # a row that was written outlives this process

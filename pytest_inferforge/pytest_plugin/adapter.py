@@ -118,7 +118,7 @@ class Adapter:
         if not used and not marks:
             return
         try:
-            found = declare(item.nodeid, marks, used, self.settings)
+            found = declare(item.nodeid, marks, used, self.settings, folder=item.path.parent)
         except InferforgeError as error:
             faults.append(f"{item.nodeid}: {error}")
             return

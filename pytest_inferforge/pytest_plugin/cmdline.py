@@ -16,14 +16,17 @@ MARKERS = (
     ),
     (
         "infer_workload(arrivals=..., requests=... | duration=..., prompt_tokens=..., output_tokens=...,"
-        ' api="completions"|"chat", prefix_cache=False, warmup=None, timeout=..., seed=..., temperature=0,'
-        " extra_body={}, pin=False): the load that `infer_run` drives, for example"
-        ' arrivals="poisson 8 req/s", requests=1000, prompt_tokens="lognormal median=256 sigma=0.5 max=2048"'
+        ' api="completions"|"chat", classes={}, shared_prefix=..., prompts=FILE, images=..., turns=...,'
+        " think_time=..., token_ids=False, prefix_cache=False, warmup=None, timeout=..., seed=...,"
+        ' temperature=0, extra_body={}, transport="wire"|"httpx", pin=False): the load that `infer_run`'
+        ' drives, for example arrivals="poisson 8 req/s", requests=1000,'
+        ' prompt_tokens="lognormal median=256 sigma=0.5 max=2048"'
     ),
     (
         "infer_slo(TEXT, ..., METRIC_STATISTIC=LIMIT): limits that fail the test, for example"
         ' "ttft p99 < 300 ms",'
-        ' ">= 900 tok/s", "error rate <= 1 %", ttft_p99="300 ms"; they add up over class and module'
+        ' ">= 900 tok/s", "error rate <= 1 %", ttft_p99="300 ms", of one class of requests'
+        ' "chat: ttft p99 < 300 ms"; they add up over class and module'
     ),
 )
 
@@ -51,6 +54,12 @@ def add_options(parser: pytest.Parser) -> None:
         "--infer-workload", metavar="NAME=VALUE", action="append", default=[],
         help="an argument of every workload, over its markers: requests=100, seed=7, ...",
     )  # fmt: skip
+    add(
+        "--infer-workers", metavar="N",
+        help="processes that drive the load: auto (default), a number, ray:N or ray:N@HOST:PORT",
+    )  # fmt: skip
+    add("--infer-tls-ca", metavar="FILE", help="certificates of the authority behind an https URL")
+    add("--infer-tls-insecure", action="store_true", help="do not check the certificate of an https URL")
     add("--infer-port", metavar="PORT", type=int, help="boot the server on this port instead of a free one")
     add("--infer-boot-timeout", metavar="TIME", help='how long a server may take to be ready, e.g. "10 min"')
     add(

@@ -11,10 +11,11 @@ from pytest_inferforge.errors import UsageError
 from pytest_inferforge.options import SessionOptions
 from pytest_inferforge.pytest_plugin.layers import Layer, Mark, merge, of_marks
 from pytest_inferforge.servers.spec import ServerSpec, pairs
-from pytest_inferforge.workload import spec as workloads
+from pytest_inferforge.workload import arguments as workloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from pytest_inferforge.pytest_plugin.settings import Settings
     from pytest_inferforge.slo import Slo
@@ -44,6 +45,7 @@ class Declared:
     layers: tuple[Layer, ...]
     slos: tuple[Slo, ...]
     gated: tuple[str, ...]
+    folder: Path
     notes: tuple[str, ...] = ()
 
     @property
@@ -52,7 +54,9 @@ class Declared:
         return self.nodeid
 
 
-def declare(nodeid: str, marks: Sequence[Mark], fixtures: Iterable[str], settings: Settings) -> Declared:
+def declare(
+    nodeid: str, marks: Sequence[Mark], fixtures: Iterable[str], settings: Settings, *, folder: Path
+) -> Declared:
     """Merge what is said about one test; `marks` are closest first.
 
     Raises:
@@ -73,11 +77,13 @@ def declare(nodeid: str, marks: Sequence[Mark], fixtures: Iterable[str], setting
                 do='add @pytest.mark.infer_workload(arrivals="poisson 8 req/s", requests=1000,'
                 " prompt_tokens=256, output_tokens=128)",
             )
-        workload = workload_of(merge(layers, notes), settings)
+        workload = workload_of(merge(layers, notes), settings, folder)
     checks = _slos(marks)
+    _check_classes(checks, workload)
     return Declared(
         nodeid=nodeid,
-        server=server_spec(words, settings, notes),
+        folder=folder,
+        server=server_spec(words, settings, notes, workload),
         backend_named="backend" in words or "url" in words,
         workload=workload,
         loads="infer_load" in used,
@@ -96,22 +102,33 @@ def workload_by_hand(declared: Declared, arguments: Mapping[str, Any], settings:
     """
     top, *below = declared.layers
     call = Layer(source="infer_load", values=arguments)
-    return workload_of(merge([top, call, *below], []), settings)
+    workload = workload_of(merge([top, call, *below], []), settings, declared.folder)
+    _check_classes(declared.slos, workload)
+    return workload
 
 
-def workload_of(arguments: Mapping[str, Any], settings: Settings) -> Workload:
+def workload_of(arguments: Mapping[str, Any], settings: Settings, folder: Path) -> Workload:
     """A workload from merged arguments, cut down under --infer-quick."""
-    workload = workloads.from_arguments(arguments, settings.load)
+    workload = workloads.from_arguments(arguments, settings.load, folder=folder)
     return workload.quick(settings.load.quick_requests) if settings.quick else workload
 
 
-def gated_metrics(workload: Workload, checks: Sequence[Slo]) -> tuple[str, ...]:
-    """The metric ids that a comparison judges: the default ones of the loop, and what SLOs name."""
-    named = [check.metric.id for check in checks if not check.implicit]
-    return tuple(dict.fromkeys((*_GATED[workload.closed_loop], *named)))
+def gated_metrics(workload: Workload, checks: Sequence[Slo], of: str = "") -> tuple[str, ...]:
+    """The metric ids that a comparison judges: the default ones of the loop, and what SLOs name.
+
+    Of a workload with classes each class (`of`) has the default ones, and the whole only what is named.
+    """
+    named = [c.metric.id for c in checks if not c.implicit and c.of == of]
+    named = [name for name in named if name not in slos.DRIFTS]  # they say themselves what changed
+    if workload.stress:
+        return (slos.CAPACITY,)
+    usual = () if workload.class_names and not of else _GATED[workload.closed_class(of)]
+    return tuple(dict.fromkeys((*usual, *named)))
 
 
-def server_spec(words: Mapping[str, Any], settings: Settings, notes: list[str]) -> ServerSpec:
+def server_spec(
+    words: Mapping[str, Any], settings: Settings, notes: list[str], workload: Workload | None
+) -> ServerSpec:
     """Which server a test runs on, from merged words.
 
     Behind a URL a backend only says which dialect is spoken, and a test's needs of its server cannot be
@@ -137,7 +154,22 @@ def server_spec(words: Mapping[str, Any], settings: Settings, notes: list[str]) 
         api_key_env=settings.api_key_env if url is not None else None,
         port=words.get("port"),
         boot_timeout_s=units.parse(timeout, "s") if isinstance(timeout, str) else timeout,
+        ca_file=settings.ca_file if url is not None else None,
+        verify_tls=settings.verify_tls or url is None,
+        proxies=url is not None and workload is not None and workload.transport == "httpx",
     )
+
+
+def _check_classes(checks: Sequence[Slo], workload: Workload | None) -> None:
+    """An SLO of a class that is not there would never be judged."""
+    known = workload.class_names if workload is not None else None
+    for check in checks:
+        if check.of and known is not None and check.of not in known:
+            raise UsageError(
+                "an SLO of a class that the workload does not have",
+                seen=check.text,
+                do=f"known: {', '.join(known)}" if known else "drop the word before the colon",
+            )
 
 
 def _slos(marks: Sequence[Mark]) -> tuple[Slo, ...]:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import httpx
-
+from pytest_inferforge import floor as floors
 from pytest_inferforge import measures, validity
 from pytest_inferforge.baselines import store
 from pytest_inferforge.dialects import DIALECTS
-from pytest_inferforge.errors import EngineError, MeasuringError
-from pytest_inferforge.loadgen import fleet
-from pytest_inferforge.loadgen.planning import make_plan
+from pytest_inferforge.errors import EngineError
+from pytest_inferforge.loadgen import crew as crews
+from pytest_inferforge.loadgen.planning import Target
+from pytest_inferforge.pytest_plugin import tokens
 from pytest_inferforge.records import BootResult, RunVerdict
 from pytest_inferforge.run import RunBoot
-from pytest_inferforge.workload import prompts
 from pytest_inferforge.workload import schedule as schedules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from pytest_inferforge.floor import Floor
+    from pytest_inferforge.loadgen.fleet import Drive
     from pytest_inferforge.loadgen.plan import Progress
     from pytest_inferforge.measures import Limits
     from pytest_inferforge.options import LoadOptions
@@ -34,7 +36,19 @@ if TYPE_CHECKING:
 
     OnProgress = Callable[[Progress, Schedule], None]
 
-_COUNT_TIMEOUT_S = 120.0
+_MEMORY_EVERY_S = 1.0
+_CAPACITY_RATE_PER_S = 150.0  # some 10 000 chunks a second: enough to see what one costs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A measurement that is asked for. `boot`: 1, 2, ... of this test."""
+
+    workload: Workload
+    boot: int
+    name: str
+    limits: Limits
+    on_progress: OnProgress | None
 
 
 class Measurer:
@@ -44,8 +58,11 @@ class Measurer:
         self._run_dir = run_dir
         self._session_id = session_id
         self._load = load
-        self._banks: dict[tuple[ServerSpec, Api], WordBank] = {}
+        self._crew = crews.parse(load.workers)
+        self._banks: dict[tuple[ServerSpec, Api, bool], WordBank] = {}
         self._schedules: dict[Workload, Schedule] = {}
+        self._floors: dict[tuple[Workload, int], Floor] = {}
+        self._capacity_per_s: float | None = None
         self._positions: dict[int, int] = {}  # boot -> runs so far
         self._runs = 0
 
@@ -59,80 +76,61 @@ class Measurer:
             )
         return self._schedules[workload]
 
-    def measure(
-        self,
-        workload: Workload,
-        server: Server,
-        *,
-        boot: int,
-        name: str,
-        limits: Limits,
-        on_progress: OnProgress | None,
-    ) -> RunBoot:
-        """Measure once, and once more when the client did not keep up. `boot`: 1, 2, ... of this test.
+    def measure(self, asked: Asked, server: Server) -> RunBoot:
+        """Measure once, and once more when the client did not keep up.
 
         Raises:
             EngineError: the server died; the end of its log is in the error.
             MeasuringError: no prompt of that length can be made, or the client did not start.
         """
-        found = self._measure_once(workload, server, boot, name, limits, on_progress)
+        found = self._measure_once(asked, server)
         if found.result.verdict is RunVerdict.VALID:
             return found
-        again = self._measure_once(workload, server, boot, name, limits, on_progress)
+        again = self._measure_once(asked, server)
         said = f"measured again, because the first attempt was INVALID: {'; '.join(found.result.reasons)}"
         return replace(again, notes=(said, *again.notes))
 
-    def _measure_once(
-        self,
-        workload: Workload,
-        server: Server,
-        boot: int,
-        name: str,
-        limits: Limits,
-        on_progress: OnProgress | None,
-    ) -> RunBoot:
+    def _measure_once(self, asked: Asked, server: Server) -> RunBoot:
         position = self._positions.get(server.number, 0) + 1
         self._positions[server.number] = position
         if position > 1:
             server.reset_cache()
-        schedule = self.schedule(workload)
+        schedule = self.schedule(asked.workload)
+        workers = self._workers(asked.workload)
+        floor = self._floor(asked, workers)
+        target = self._target(schedule, server)
+        began = server.started_at()
+        memory = _MemoryOf(server)
+
+        def on_progress(progress: Progress) -> None:
+            memory.look(progress)
+            if asked.on_progress is not None:
+                asked.on_progress(progress, schedule)
+
         self._runs += 1
-        dialect = DIALECTS[server.dialect_name]
-        plan = make_plan(
-            schedule,
-            base_url=server.url,
-            model=server.model,
-            dialect=dialect,
-            bank=self._bank(server, workload.api),
-            id_prefix=f"{self._session_id}-{self._runs}",
-            salt=f"{self._session_id}/{self._runs}",
-            connect_lead_s=self._load.connect_lead_s,
-        )
-        file_name = f"{_slug(name)}-boot{server.number}-{self._runs}"
-        drive = fleet.drive(
-            plan,
-            api_key=server.api_key,
-            folder=self._run_dir,
-            name=file_name,
-            on_progress=None if on_progress is None else lambda progress: on_progress(progress, schedule),
-        )
+        file_name = f"{_slug(asked.name)}-boot{server.number}-{self._runs}"
+        drive = self._drive(schedule, target, workers, file_name, server.api_key, on_progress)
         store.write_rows(self._run_dir / f"{file_name}.jsonl.gz", drive.table)
         if not server.alive():
-            raise server_died(server, name)
-        reasons = validity.reasons_against(
-            drive.table, lost=drive.lost, fault=drive.fault, limits=limits, options=self._load
+            raise server_died(server, asked.name)
+        ended = server.started_at()
+        client = validity.Client(
+            lost=drive.lost,
+            fault=drive.fault,
+            cpu_share=drive.cpu_share,
+            loop_lag_p99_s=max((w.loop_lag_p99_s for w in drive.workers), default=0.0),
+            floor_s=None if floor is None else floor.ttft_error_p99_s,
+            salted={c.name for k, c in enumerate(asked.workload.classes) if schedule.salted(k)},
+            exact_output=target.dialect.ignore_eos,
+            restarted=None if began == ended else f"its process began at {ended}, before it was {began}",
         )
-        notes = list(validity.oddities(drive.table))
-        if drive.warmup_failed:
-            notes.append(
-                f"{drive.warmup_failed} of {drive.warmup} warm-up requests failed: {drive.warmup_reason}"
-            )
-        metrics = measures.all_metrics(drive.table, limits)
+        reasons = validity.reasons_against(drive.table, client, limits=asked.limits, options=self._load)
+        metrics = measures.all_metrics(drive.table, asked.limits)
         if server.ready_s is not None:
             metrics["ready_s"] = server.ready_s
         return RunBoot(
             result=BootResult(
-                boot=boot,
+                boot=asked.boot,
                 ready_s=server.ready_s,
                 requests=drive.table.request_counts(drive.warmup),
                 metrics=metrics,
@@ -142,48 +140,112 @@ class Measurer:
             ),
             requests=drive.table,
             server_number=server.number,
-            client_cpu_share=drive.cpu_s / drive.wall_s if drive.wall_s else 0.0,
-            client_priority=drive.priority,
-            notes=tuple(notes),
+            client_cpu_share=drive.cpu_share,
+            client_priority=_together(w.priority for w in drive.workers),
+            client_workers=max(1, len(drive.workers)),
+            client_floor=floor,
+            server_memory=tuple(memory.samples),
+            notes=_notes(drive),
         )
 
-    def _bank(self, server: Server, api: Api) -> WordBank:
-        key = (server.spec, api)
+    # -- the client ---------------------------------------------------------------------------------
+
+    def _drive(
+        self,
+        schedule: Schedule,
+        target: Target,
+        workers: int,
+        name: str,
+        api_key: str | None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Drive:
+        return crews.drive(
+            self._crew,
+            workers,
+            schedule,
+            target,
+            api_key=api_key,
+            folder=self._run_dir,
+            name=name,
+            id_prefix=f"{self._session_id}-{self._runs}",
+            salt=f"{self._session_id}/{self._runs}",
+            connect_lead_s=self._load.connect_lead_s,
+            on_progress=on_progress,
+        )
+
+    def _workers(self, workload: Workload) -> int:
+        """As many as were asked for, or as the load needs of what one was seen to manage here."""
+        if self._crew.count is not None:
+            return crews.most(workload, self._crew.count)
+        wanted = floors.chunks_per_s(workload)
+        if wanted <= crews.FEW_CHUNKS_PER_S:
+            return 1
+        if self._capacity_per_s is None:
+            busy = floors.floor_workload(workload.at_rate(_CAPACITY_RATE_PER_S), self._load)
+            seen = floors.measure(
+                busy, self._floor_drive(1), replace(self._load, floor_attempts=1), enough_s=0.0
+            )
+            self._capacity_per_s = 1.0 / seen.cpu_per_chunk_s
+        found = crews.needed(wanted, self._capacity_per_s, self._load.worker_cpu_wanted)
+        return crews.most(workload, found)
+
+    def _floor(self, asked: Asked, workers: int) -> Floor | None:
+        """The client's own error at this load, measured once a session for equal ones."""
+        if not self._load.floor_requests:
+            return None
+        key = (floors.floor_workload(asked.workload, self._load), workers)
+        if key not in self._floors:
+            self._floors[key] = floors.measure(
+                asked.workload, self._floor_drive(workers), self._load, enough_s=self._load.floor_limit_s
+            )
+        return self._floors[key]
+
+    def _floor_drive(self, workers: int) -> Callable[[Schedule, Target], Drive]:
+        def drive(schedule: Schedule, target: Target) -> Drive:
+            self._runs += 1
+            return self._drive(schedule, target, workers, f"floor-{self._runs}", None)
+
+        return drive
+
+    # -- the server ---------------------------------------------------------------------------------
+
+    def _target(self, schedule: Schedule, server: Server) -> Target:
+        synthetic = [c for c in schedule.workload.classes if c.prompts is None]
+        banks = {
+            c.api: self._bank(server, c.api, ids=any(x.token_ids for x in synthetic if x.api == c.api))
+            for c in synthetic
+        }
+        return Target(
+            base_url=server.url,
+            model=server.model,
+            dialect=DIALECTS[server.dialect_name],
+            banks=banks,
+            ca_file=server.spec.ca_file,
+            verify_tls=server.spec.verify_tls,
+        )
+
+    def _bank(self, server: Server, api: Api, *, ids: bool) -> WordBank:
+        key = (server.spec, api, ids)
         if key not in self._banks:
-            with server.client(timeout_s=_COUNT_TIMEOUT_S) as client:
-                self._banks[key] = prompts.learn(lambda text: count_tokens(client, server, api, text))
+            self._banks[key] = tokens.learn(server, api, ids=ids)
         return self._banks[key]
 
 
-def count_tokens(client: httpx.Client, server: Server, api: Api, text: str) -> int:
-    """How many prompt tokens the server counts for a text, template included: its usage of a short answer.
+class _MemoryOf:
+    """Resident memory of a server, looked at once a second while it is measured."""
 
-    Raises:
-        MeasuringError: it does not answer, refuses, or reports no usage.
-    """
-    dialect = DIALECTS[server.dialect_name]
-    path = dialect.chat_path if api == "chat" else dialect.completions_path
-    content: dict[str, object] = (
-        {"messages": [{"role": "user", "content": text}]} if api == "chat" else {"prompt": text}
-    )
-    body = {"model": server.model, dialect.max_tokens_field: 1, "temperature": 0.0, **content}
-    what = "the server could not be asked how long a prompt is"
-    try:
-        answer = client.post(path, json=body)
-    except httpx.HTTPError as error:
-        raise MeasuringError(what, seen=f"POST {path} -> {error!r}", do=server.exit_report()) from error
-    if not answer.is_success:
-        raise MeasuringError(
-            what, seen=f"POST {path} -> {answer.status_code} {answer.text[:200]}", do="see the server's log"
-        )
-    try:
-        return int(answer.json()["usage"]["prompt_tokens"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise MeasuringError(
-            what,
-            seen=f"no usage.prompt_tokens in {answer.text[:200]}",
-            do="prompts of an exact length need a server that reports usage",
-        ) from error
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._next_s = 0.0
+        self.samples: list[tuple[float, int]] = []
+
+    def look(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase not in ("load", "drain") or now < self._next_s:
+            return
+        self._next_s = now + _MEMORY_EVERY_S
+        if (size := self._server.memory_bytes()) is not None:
+            self.samples.append((progress.elapsed_ns / 1e9, size))
 
 
 def server_died(server: Server, name: str) -> EngineError:
@@ -195,6 +257,19 @@ def server_died(server: Server, name: str) -> EngineError:
         log_tail=server.log_tail(),
         log_path=str(server.log) if server.log else None,
     )
+
+
+def _notes(drive: Drive) -> tuple[str, ...]:
+    notes = list(validity.oddities(drive.table))
+    if drive.warmup_failed:
+        notes.append(
+            f"{drive.warmup_failed} of {drive.warmup} warm-up requests failed: {drive.warmup_reason}"
+        )
+    return tuple(notes)
+
+
+def _together(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words)) or "unknown"
 
 
 def _slug(name: str) -> str:

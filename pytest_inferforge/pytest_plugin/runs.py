@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from pytest_inferforge import slo as slos
 from pytest_inferforge.errors import InferforgeError, MeasuringError, UsageError
+from pytest_inferforge.pytest_plugin import judging, stress
 from pytest_inferforge.pytest_plugin.declared import gated_metrics, workload_by_hand
-from pytest_inferforge.pytest_plugin.measuring import Measurer
+from pytest_inferforge.pytest_plugin.measuring import Asked, Measurer
 from pytest_inferforge.pytest_plugin.results import test_result
 from pytest_inferforge.run import Run
 from pytest_inferforge.servers.pool import ServerPool
@@ -159,14 +160,26 @@ class Runs:
         ]
 
     def _measure(self, declared: Declared, workload: Workload, server: Server, *, boot: int) -> RunBoot:
-        return self._measurer.measure(
-            workload,
-            server,
-            boot=boot,
-            name=declared.nodeid,
-            limits=slos.per_request_limits(declared.slos),
-            on_progress=self.on_progress,
-        )
+        def measure(part: Workload) -> RunBoot:
+            asked = Asked(
+                workload=part,
+                boot=boot,
+                name=declared.nodeid,
+                limits=slos.per_request_limits(declared.slos),
+                on_progress=self.on_progress,
+            )
+            return self._measurer.measure(asked, server)
+
+        if not workload.stress:
+            return measure(workload)
+        options = self._settings.judge
+        checks = [c for c in declared.slos if c.metric.id != slos.CAPACITY]
+
+        def judge(step: RunBoot) -> list[SloResult]:
+            run = self._unjudged(declared, workload, [step])
+            return [judging.judge(c, run, checks, options) for c in judging.with_error_check(checks, options)]
+
+        return stress.measure(workload, measure, judge)
 
     # -- what is made of them -----------------------------------------------------------------------
 
@@ -179,30 +192,44 @@ class Runs:
         name: str = "",
         by_hand: bool = False,
     ) -> Run:
-        run = Run(
+        run = replace(self._unjudged(declared, workload, boots), name=name, by_hand=by_hand)
+        return run if self._settings.quick else judging.judged(run, declared.slos, self._settings.judge)
+
+    def _unjudged(self, declared: Declared, workload: Workload, boots: Sequence[RunBoot]) -> Run:
+        return Run(
             nodeid=declared.nodeid,
-            name=name,
+            name="",
             workload=workload,
             boots=tuple(boots),
             limits=slos.per_request_limits(declared.slos),
-            by_hand=by_hand,
         )
-        return replace(run, slos=self._judge_slos(declared.slos, run)) if run.valid_boots else run
 
     def _keep(self, key: str, declared: Declared, run: Run) -> Run | InferforgeError:
-        schedule = self._measurer.schedule(run.workload)
+        """Remember a run and each of its classes under keys of their own."""
         said = self.servers.get(run.boots[-1].server_number, {})
         valid = bool(run.valid_boots)
-        self.finished.append(
-            Finished(
-                key=key,
-                declared=declared,
-                run=run,
-                result=test_result(key, declared, run, schedule.hash, said),
-                stored=valid and (not run.by_hand or bool(run.name)),
+        for part in (run, *run.classes):
+            whole = not part.class_name
+            gated = declared.gated if whole else gated_metrics(run.workload, declared.slos, part.class_name)
+            gated = gated if not run.by_hand or run.name else ()
+            one = replace(declared, gated=gated)
+            part_key = key if whole else f"{key}::class={part.class_name}"
+            self.finished.append(
+                Finished(
+                    key=part_key,
+                    declared=one,
+                    run=part,
+                    result=test_result(part_key, one, part, self._hash(run.workload), said),
+                    stored=valid and (not run.by_hand or bool(run.name)),
+                )
             )
-        )
         return run if valid else _invalid(run)
+
+    def _hash(self, workload: Workload) -> str:
+        """What makes two runs of a workload the same; that of a stress run, its first step's."""
+        step = workload if workload.stress is None else workload.at_rate(workload.stress.low_per_s)
+        found = self._measurer.schedule(step).hash
+        return found if workload.stress is None else f"{found}-{workload.stress}".replace(" ", "_")
 
     def _check_enough(self, checks: Sequence[Slo], workload: Workload, *, boots: int) -> None:
         """Refuse an SLO that this number of requests can never show.
@@ -210,32 +237,18 @@ class Runs:
         Raises:
             MeasuringError: of that test alone.
         """
-        expected = workload.expected_requests
-        if expected is None or self._settings.quick:
+        if self._settings.quick:
             return
+        step = workload if workload.stress is None else workload.at_rate(workload.stress.high_per_s)
         for check in checks:
+            expected = step.expected_of(check.of) if check.of else step.expected_requests
             needed = slos.needed(check, self._settings.judge.alpha)
-            if needed is not None and expected * boots < needed:
+            if needed is not None and expected is not None and expected * boots < needed:
                 raise MeasuringError(
                     f'"{check.text}" can never be shown with {expected * boots} requests',
                     seen=f"{workload.describe()}, {boots} boot{'s' if boots > 1 else ''}",
                     do=f"ask for at least {needed} requests, or for a lower quantile",
                 )
-
-    def _judge_slos(self, checks: Sequence[Slo], run: Run) -> tuple[SloResult, ...]:
-        """The test's SLOs and the error check, unless the test has one of its own. Nothing under quick."""
-        if self._settings.quick:
-            return ()
-        options = self._settings.judge
-        wanted = list(checks)
-        if not any(check.metric.quantity.id == "error_ratio" for check in wanted):
-            implied = slos.parse(f"error rate <= {options.error_limit * 100:g} %")
-            wanted.append(replace(implied, implicit=True))
-        tables = [boot.requests for boot in run.valid_boots]
-        return tuple(
-            replace(slos.judge(check, tables, options=options, limits=run.limits), implicit=check.implicit)
-            for check in wanted
-        )
 
 
 def _invalid(run: Run) -> MeasuringError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge.errors import UsageError
+from pytest_inferforge.loadgen import crew
 from pytest_inferforge.options import JudgeOptions, LoadOptions, SessionOptions
 from pytest_inferforge.pytest_plugin.layers import COMMAND_LINE, Layer
 
@@ -17,8 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-FILE_KEYS = {"backend", "model", "boots", "policy", "store", "settings", "workload", "margins", "limits"}
-LIMITS = {"schedule_lag"}
+FILE_KEYS = {
+    "backend", "model", "boots", "policy", "store", "settings", "workload", "margins", "limits", "workers",
+    "floor_requests",
+}  # fmt: skip
+LIMITS = {  # key of the file -> field of LoadOptions and its unit
+    "schedule_lag": ("lag_limit_s", "s"),
+    "floor": ("floor_limit_s", "s"),
+    "loop_lag": ("loop_lag_limit_s", "s"),
+    "worker_cpu": ("worker_cpu_limit", "ratio"),
+    "achieved_rate": ("achieved_rate_limit", "ratio"),
+    "dispersion": ("dispersion_limit", "ratio"),
+    "prompt_lengths": ("miscounted_limit", "ratio"),
+    "chunks": ("chunks_limit", "ratio"),
+    "short_output": ("short_limit", "ratio"),
+    "cached": ("cached_limit", "ratio"),
+}
 MARGINS = {"mean", "p50", "p90", "p99", "boot_time"}
 
 
@@ -47,6 +62,8 @@ class Settings:
     ci: bool
     judge: JudgeOptions
     load: LoadOptions
+    ca_file: str | None = None
+    verify_tls: bool = True
 
     def check(self) -> None:
         """What can never be meant, before anything is collected.
@@ -104,7 +121,14 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
         },
         ci=environ.get("CI", "").lower() not in ("", "0", "false"),
         judge=_judge(_table(file, "margins")),
-        load=_load(_table(file, "limits"), quick=option["infer_quick"]),
+        load=_load(
+            _table(file, "limits"),
+            quick=option["infer_quick"],
+            workers=option["infer_workers"] or str(file.get("workers", LoadOptions().workers)),
+            floor_requests=_whole(file.get("floor_requests", LoadOptions().floor_requests), "floor_requests"),
+        ),
+        ca_file=None if option["infer_tls_ca"] is None else str(invocation / option["infer_tls_ca"]),
+        verify_tls=not option["infer_tls_insecure"],
     )
     settings.check()
     return settings
@@ -233,16 +257,37 @@ def _judge(margins: Mapping[str, Any]) -> JudgeOptions:
     return JudgeOptions(**chosen)
 
 
-def _load(limits: Mapping[str, Any], *, quick: bool) -> LoadOptions:
-    """Limits of the file beyond which a run is not judged: `schedule_lag = "5 ms"`. None under quick."""
+def _load(limits: Mapping[str, Any], *, quick: bool, workers: str, floor_requests: int) -> LoadOptions:
+    """How load is driven, and the limits beyond which a run is not judged: `schedule_lag = "5 ms"`.
+
+    Under quick there are none, and the client's own error is not measured.
+    """
+    crew.parse(workers)
     for name in limits:
         if name not in LIMITS:
-            raise UsageError("unknown limit", seen=f"limits.{name}", do=f"known: {', '.join(sorted(LIMITS))}")
+            near = difflib.get_close_matches(name, LIMITS, n=1)
+            do = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(LIMITS))}"
+            raise UsageError("unknown limit", seen=f"limits.{name}", do=do)
+    if floor_requests < 0:
+        raise UsageError("floor_requests cannot be negative", seen=str(floor_requests), do="write 300, or 0")
     if quick:
-        return LoadOptions(lag_limit_s=math.inf)
-    if "schedule_lag" not in limits:
-        return LoadOptions()
-    return LoadOptions(lag_limit_s=_duration(str(limits["schedule_lag"])))
+        never: dict[str, Any] = dict.fromkeys((field for field, _ in LIMITS.values()), math.inf)
+        return LoadOptions(workers=workers, floor_requests=0, **never)
+    chosen: dict[str, Any] = {
+        LIMITS[name][0]: _limit(name, value, LIMITS[name][1]) for name, value in limits.items()
+    }
+    return LoadOptions(workers=workers, floor_requests=floor_requests, **chosen)
+
+
+def _limit(name: str, value: object, unit: str) -> float:
+    from pytest_inferforge import units
+
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and unit == "ratio":
+        return float(value)
+    try:
+        return units.parse(str(value), unit)
+    except UsageError as error:
+        raise UsageError(f"limits.{name}: {error.what}", seen=error.seen, do=error.do) from error
 
 
 def environment() -> Mapping[str, str]:

@@ -73,8 +73,14 @@ def content(session: InferSession, exit_reason: str) -> dict[str, Any]:
         verdict=_verdict(session),
         exit_reason=exit_reason,
         tests=[done.result for done in session.runs.finished],
-        slos={done.key: done.run.slos for done in session.runs.finished},
-        names={done.key: (done.run.nodeid, done.run.name or None) for done in session.runs.finished},
+        slos={
+            done.key: [r for r in done.run.slos if r.class_name == done.run.class_name]
+            for done in session.runs.finished
+        },
+        names={
+            done.key: (done.run.nodeid, done.run.name or None, done.run.class_name or None)
+            for done in session.runs.finished
+        },
         comparisons=[c for found in (session.comparisons or {}).values() for c in found],
         baseline=session.settings.compare,
         not_selected=_not_selected(session),

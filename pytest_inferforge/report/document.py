@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from pytest_inferforge.records import Comparison, SessionResult, SloResult, TestResult
 
+    Name = tuple[str, str | None, str | None]
+
 SCHEMA = 1
 _COMPARISON = (
     "nodeid", "metric", "verdict", "ratio", "lower", "upper", "p", "p_adjusted", "mde_ratio", "reference",
@@ -44,7 +46,7 @@ def document(
     exit_reason: str,
     tests: Sequence[TestResult],
     slos: Mapping[str, Sequence[SloResult]],
-    names: Mapping[str, tuple[str, str | None]],
+    names: Mapping[str, Name],
     comparisons: Sequence[Comparison],
     baseline: str | None,
     not_selected: int,
@@ -52,7 +54,7 @@ def document(
     """The document as plain values.
 
     `tests`: every run, also those that no baseline keeps. `slos`: by the key of a test. `names`: key ->
-    (node id, name of a run made by hand).
+    (node id, name of a run made by hand, class of requests).
     """
     return {
         "schema": SCHEMA,
@@ -81,14 +83,12 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
-def _test(
-    test: TestResult, slos: Sequence[SloResult], names: Mapping[str, tuple[str, str | None]]
-) -> dict[str, Any]:
-    nodeid, name = names.get(test.nodeid, (test.nodeid, None))
+def _test(test: TestResult, slos: Sequence[SloResult], names: Mapping[str, Name]) -> dict[str, Any]:
+    nodeid, name, class_name = names.get(test.nodeid, (test.nodeid, None, None))
     return {
         "nodeid": nodeid,
         "variant": None,
-        "class": None,
+        "class": class_name,
         "name": name,
         "workload": dict(test.workload),
         "server": {**test.server, "fingerprint": asdict(test.fingerprint)},
@@ -107,12 +107,17 @@ def _test(
     }
 
 
-def _comparison(
-    c: Comparison, names: Mapping[str, tuple[str, str | None]], baseline: str | None
-) -> dict[str, Any]:
-    nodeid, name = names.get(c.nodeid, (c.nodeid, None))
+def _comparison(c: Comparison, names: Mapping[str, Name], baseline: str | None) -> dict[str, Any]:
+    nodeid, name, class_name = names.get(c.nodeid, (c.nodeid, None, None))
     plain = {key: getattr(c, key) for key in _COMPARISON}
-    return {**plain, "nodeid": nodeid, "variant": None, "class": None, "name": name, "baseline": baseline}
+    return {
+        **plain,
+        "nodeid": nodeid,
+        "variant": None,
+        "class": class_name,
+        "name": name,
+        "baseline": baseline,
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -40,6 +40,13 @@ class Line:
 def run_lines(run: Run, server: str) -> list[Line]:
     """What one run measured, and each of its SLOs."""
     title = run.nodeid + (f" [{run.name}]" if run.name else "")
+    if run.class_name:
+        return [
+            Line(text=f"{title}, class {run.class_name}", markup={"bold": True}),
+            Line(text=f"  {_counts(run)}"),
+            Line(text=f"  {_headline(run)}"),
+            *_slo_lines(run),
+        ]
     lines = [
         Line(text=title, markup={"bold": True}),
         Line(text=f"  {run.workload.describe()}"),
@@ -48,14 +55,20 @@ def run_lines(run: Run, server: str) -> list[Line]:
         Line(text=f"  {_headline(run)}"),
         Line(text=f"  {_client(run)}"),
     ]
+    lines += [Line(text=f"  {line}") for line in (*_network(run), *_conversation(run), *_steps(run))]
     lines += [Line(text=f"  note: {note}") for note in _notes(run)]
-    if run.slos:
-        lines += _table(
-            ("SLO", "measured", "95 % bounds", "verdict", ""),
-            [(_slo_row(r), _markup(r.verdict)) for r in run.slos],
-        )
-        lines += [Line(text=f"    {r.text}: {r.reason}") for r in run.slos if _explain(r)]
-    return lines
+    return lines + _slo_lines(run)
+
+
+def _slo_lines(run: Run) -> list[Line]:
+    shown = [r for r in run.slos if r.class_name == run.class_name]
+    if not shown:
+        return []
+    lines = _table(
+        ("SLO", "measured", "95 % bounds", "verdict", ""),
+        [(_slo_row(r), _markup(r.verdict)) for r in shown],
+    )
+    return lines + [Line(text=f"    {r.text}: {r.reason}") for r in shown if _explain(r)]
 
 
 def slo_failure(red: Sequence[tuple[Run, SloResult]]) -> str:
@@ -270,7 +283,43 @@ def _client(run: Run) -> str:
         else ""
     )
     priorities = ", ".join(dict.fromkeys(boot.client_priority for boot in run.boots))
-    return f"client: {lag}{share:.0%} of a core, {priorities} priority"
+    workers = max(boot.client_workers for boot in run.boots)
+    each = f"{_plural(workers, 'worker')}, up to " if workers > 1 else ""
+    return f"client: {lag}{_floor(run)}, {each}{share:.0%} of a core, {priorities} priority"
+
+
+def _floor(run: Run) -> str:
+    """The client's own error, to be seen beside every latency."""
+    floor = run.boots[-1].client_floor
+    if floor is None:
+        return "own error not measured"
+    p50, p99 = format_value(floor.ttft_error_p50_s, "s"), format_value(floor.ttft_error_p99_s, "s")
+    again = f", measured {floor.attempts} times" if floor.attempts > 1 else ""
+    return f"own error of TTFT {p50} (p50), {p99} (p99) at {floor.what.partition(',')[0]}{again}"
+
+
+def _network(run: Run) -> list[str]:
+    """What the wire took, which is in no service latency."""
+    found = run.metrics
+    named = {"connect_s.p50": "connect", "tls_s.p50": "TLS", "rtt_s.p50": "round trip"}
+    parts = [f"{label} {format_value(found[name], 's')}" for name, label in named.items() if name in found]
+    return [f"network (p50, in no service latency): {', '.join(parts)}"] if parts else []
+
+
+def _conversation(run: Run) -> list[str]:
+    if int(run.requests.counts["turn"].max(initial=0)) < 1:
+        return []
+    values = [format_value(value, "s") for value in run.by_turn("ttft_s.p50")]
+    return [f"TTFT p50 by turn: {', '.join(values)}"]
+
+
+def _steps(run: Run) -> list[str]:
+    lines = []
+    for boot in run.boots:
+        for step in sorted(boot.steps, key=lambda step: step.rate_per_s):
+            held = "every SLO held" if not step.broke else f"broke {step.broke[0]}"
+            lines.append(f"step {format_value(step.rate_per_s, 'req/s')}: {held}")
+    return lines
 
 
 def _notes(run: Run) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 
 from pytest_inferforge import processes
 from pytest_inferforge.errors import EngineError
@@ -86,24 +89,24 @@ class Server:
         return (os.environ.get(name) or None) if name else None
 
     def client(self, *, timeout_s: float = _ANSWER_S) -> httpx.Client:
-        """A client with the base URL and the key; proxies of the environment are not used. Close it."""
-        return httpx.Client(
-            base_url=self.url,
-            headers=self._headers(),
-            timeout=timeout_s,
-            trust_env=False,
-            follow_redirects=True,
-        )
+        """A client with the base URL and the key; proxies only where the spec says so. Close it."""
+        return httpx.Client(timeout=timeout_s, **self._client_arguments())
 
     def async_client(self, *, timeout_s: float = _ANSWER_S) -> httpx.AsyncClient:
         """The same for asyncio."""
-        return httpx.AsyncClient(
-            base_url=self.url,
-            headers=self._headers(),
-            timeout=timeout_s,
-            trust_env=False,
-            follow_redirects=True,
-        )
+        return httpx.AsyncClient(timeout=timeout_s, **self._client_arguments())
+
+    def _client_arguments(self) -> dict[str, Any]:
+        verify: ssl.SSLContext | bool = self.spec.verify_tls
+        if self.spec.ca_file is not None and self.spec.verify_tls:
+            verify = ssl.create_default_context(cafile=self.spec.ca_file)
+        return {
+            "base_url": self.url,
+            "headers": self._headers(),
+            "verify": verify,
+            "trust_env": self.spec.proxies,
+            "follow_redirects": True,
+        }
 
     def metrics(self) -> dict[str, float]:
         """One scrape: samples by name, labelled ones as `name{a="b"}` with the labels sorted.
@@ -130,6 +133,29 @@ class Server:
                 do="switch them on at the server, or measure without them",
             )
         return parse_metrics(answer.text)
+
+    def memory_bytes(self) -> int | None:
+        """Resident memory of all its processes; None for a server that was not started here."""
+        if self._process is None:
+            return None
+        total = 0
+        for pid in self.pids:
+            with contextlib.suppress(psutil.Error):
+                total += psutil.Process(pid).memory_info().rss
+        return total or None
+
+    def started_at(self) -> str | None:
+        """Tells one start of the server from another: when its process began, as its metrics say.
+
+        None where it does not tell. Source: Prometheus client libraries, `process_start_time_seconds`.
+        """
+        if self._process is not None:
+            return str(self.pid)  # its end is seen by `alive`
+        try:
+            said = self.metrics().get("process_start_time_seconds")
+        except (EngineError, ValueError):
+            return None
+        return None if said is None else f"{said:.1f}"
 
     def alive(self) -> bool:
         """Does its process run? For a server that was not started here: does it answer?"""

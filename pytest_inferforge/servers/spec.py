@@ -22,7 +22,8 @@ class ServerSpec:
     `settings` are pairs of the engine-neutral vocabulary, in any order; `args` go to the engine verbatim;
     `env` is added to its environment. `url` is for the engine "url" alone. `api_key_env` names the
     environment variable with the API key; the key itself is never part of a spec. `port`: None for any that
-    is free; `boot_timeout_s`: None for the engine's own.
+    is free; `boot_timeout_s`: None for the engine's own. `ca_file`: of the authority behind an https URL,
+    None: this system's. `proxies`: those of the environment are used for an URL.
     """
 
     engine: str
@@ -34,6 +35,9 @@ class ServerSpec:
     api_key_env: str | None = None
     port: int | None = None
     boot_timeout_s: float | None = None
+    ca_file: str | None = None
+    verify_tls: bool = True
+    proxies: bool = False
 
     def __post_init__(self) -> None:
         for name in ("settings", "env"):

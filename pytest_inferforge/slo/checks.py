@@ -10,6 +10,14 @@ import numpy as np
 from pytest_inferforge import measures
 from pytest_inferforge.records import SloResult, SloVerdict
 from pytest_inferforge.slo.clause import needed
+from pytest_inferforge.slo.evidence import (
+    CAPACITY,
+    DRIFTS,
+    Evidence,
+    judge_capacity,
+    judge_drift,
+    undecided,
+)
 from pytest_inferforge.stats import intervals
 from pytest_inferforge.units import format_value
 
@@ -25,8 +33,15 @@ _ONE_BOOT = "this holds for this boot: another start of the server was not seen"
 _BATCHED = ("output_tok_per_s", "total_tok_per_s", "request_per_s", "goodput_req_per_s")
 
 
-def judge(slo: Slo, boots: Sequence[RequestTable], *, options: JudgeOptions, limits: Limits) -> SloResult:
-    """Judge one clause on the valid runs of a test, one table a boot.
+def judge(
+    slo: Slo,
+    boots: Sequence[RequestTable],
+    *,
+    options: JudgeOptions,
+    limits: Limits,
+    evidence: Sequence[Evidence] = (),
+) -> SloResult:
+    """Judge one clause on the valid runs of a test, one table a boot, with what else is known of each boot.
 
     Quantiles and shares: the exact binomial rule over the pooled requests, n / D of them. Means and rates:
     t over the boots, or over batches within the only boot. `limits` are the test's `per_request_limits`,
@@ -34,8 +49,12 @@ def judge(slo: Slo, boots: Sequence[RequestTable], *, options: JudgeOptions, lim
 
     Source: docs/how-it-judges.md; Clopper & Pearson 1934.
     """
+    if slo.metric.quantity.id == CAPACITY:
+        return judge_capacity(slo, evidence)
+    if slo.metric.quantity.id in DRIFTS:
+        return judge_drift(slo, boots, evidence or [Evidence()] * len(boots), options)
     if slo.metric.quantity.id.startswith("goodput") and not limits:
-        return _undecided(slo, "goodput has nothing to count: no SLO of this test limits a single request")
+        return undecided(slo, "goodput has nothing to count: no SLO of this test limits a single request")
     if slo.allowed_share is not None:
         return _judge_share(slo, slo.allowed_share, boots, options, limits)
     return _judge_mean(slo, boots, options, limits)
@@ -49,7 +68,7 @@ def _judge_share(
 ) -> SloResult:
     misses = [m for table in boots if len(m := _misses(slo, table, limits))]
     if not misses:
-        return _undecided(slo, "nothing was measured: no request could be counted")
+        return undecided(slo, "nothing was measured: no request could be counted")
     n, x = sum(map(len, misses)), int(sum(m.sum() for m in misses))
     effect = intervals.design_effect(misses, options.batches)
     low = intervals.binomial_lower(x / effect, n / effect, options.alpha)
@@ -78,6 +97,7 @@ def _judge_share(
         misses_limit=not slo.satisfied_by(value),
         reason=_share_reason(slo, verdict, x, n, effect, (low, high), options.alpha, boots=len(misses)),
         implicit=slo.implicit,
+        class_name=slo.of,
     )
 
 
@@ -173,7 +193,7 @@ def _two_digits(count: float) -> int:
 def _judge_mean(slo: Slo, boots: Sequence[RequestTable], options: JudgeOptions, limits: Limits) -> SloResult:
     by_boot = [(table, v) for table in boots if (v := _boot_value(slo, table, limits)) is not None]
     if not by_boot:
-        return _undecided(slo, "nothing was measured: no boot has a value")
+        return undecided(slo, "nothing was measured: no boot has a value")
     unit = "boots" if len(by_boot) > 1 else "batches"
     parts = np.array([v for _, v in by_boot])
     if unit == "batches":
@@ -203,6 +223,7 @@ def _judge_mean(slo: Slo, boots: Sequence[RequestTable], options: JudgeOptions, 
             slo, verdict, (value, lower, upper), len(parts), [t for t, _ in by_boot], options
         ),
         implicit=slo.implicit,
+        class_name=slo.of,
     )
 
 
@@ -260,19 +281,3 @@ def _mean_reason(
 def _common_notes(slo: Slo, boots: int) -> list[str]:
     notes = [slo.note] if slo.note else []
     return [*notes, _ONE_BOOT] if boots == 1 else notes
-
-
-def _undecided(slo: Slo, reason: str) -> SloResult:
-    return SloResult(
-        text=slo.text,
-        metric=slo.metric.id,
-        verdict=SloVerdict.INCONCLUSIVE,
-        value=None,
-        limit=slo.limit,
-        lower=None,
-        upper=None,
-        n=0,
-        n_effective=0.0,
-        reason=reason,
-        implicit=slo.implicit,
-    )

@@ -20,6 +20,7 @@ Op = Literal["<", "<=", ">", ">="]
 
 _SATISFIES = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _OPERATOR = re.compile(r"<=|>=|=<|=>|<|>|\N{LESS-THAN OR EQUAL TO}|\N{GREATER-THAN OR EQUAL TO}")
+_CLASSED = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]*)\s*:\s*(.+)")
 _SPELLINGS = {"=<": "<=", "\N{LESS-THAN OR EQUAL TO}": "<=", "=>": ">=", "\N{GREATER-THAN OR EQUAL TO}": ">="}
 _STATISTICS = {"avg": "mean", "average": "mean", "median": "p50", "mean": "mean", "max": "max"}
 _BY_UNIT = {"tok/s": "output_tok_per_s", "req/s": "request_per_s"}
@@ -29,10 +30,12 @@ _BY_UNIT = {"tok/s": "output_tok_per_s", "req/s": "request_per_s"}
 class Slo:
     """One clause: `metric op limit`, the limit in the metric's base unit.
 
-    Two spellings of the same clause are equal; `text` is what was written.
+    Two spellings of the same clause are equal; `text` is what was written. `of`: the class of requests that
+    it is about, empty: all.
     """
 
     text: str = field(compare=False)
+    of: str = ""
     metric: metrics.Metric
     op: Op
     limit: float
@@ -61,12 +64,17 @@ class Slo:
 def parse(text: str) -> Slo:
     """`"ttft p99 < 300 ms"`, `"p99(ttft) < 300ms"`, `"error rate <= 1 %"`, `">= 900 tok/s"`.
 
-    A metric id carries its unit and wants none on the limit: `"ttft_s.p99 < 0.3"`.
+    A metric id carries its unit and wants none on the limit: `"ttft_s.p99 < 0.3"`. A class of requests goes
+    before it: `"chat: ttft p99 < 300 ms"`.
 
     Raises:
         UsageError: unknown metric, no statistic, no or a wrong unit, the wrong way round, or a clause that
             no measurement could ever show to hold or to fail.
     """
+    written = " ".join(text.split())
+    of = ""
+    if (classed := _CLASSED.fullmatch(text)) is not None:
+        of, text = classed[1], classed[2]
     found = _OPERATOR.search(text)
     if found is None:
         raise UsageError("an SLO without a limit", seen=text, do='write it like "ttft p99 < 300 ms"')
@@ -75,7 +83,7 @@ def parse(text: str) -> Slo:
     metric, has_unit = _metric(name, value, text)
     _check_way_round(metric, op, text)
     limit = _limit(metric, value, name, has_unit=has_unit)
-    slo = Slo(text=" ".join(text.split()), metric=metric, op=op, limit=limit)
+    slo = Slo(text=written, of=of, metric=metric, op=op, limit=limit)
     _check_decidable(slo)
     return slo
 
@@ -100,13 +108,13 @@ def needed(slo: Slo, alpha: float) -> int | None:
     return None if share is None else intervals.needed_requests(1.0 - share, alpha)
 
 
-def per_request_limits(slos: Sequence[Slo]) -> Limits:
-    """What a request must keep to count as good: the limits of the quantile clauses.
+def per_request_limits(slos: Sequence[Slo], of: str = "") -> Limits:
+    """What a request (of a class) must keep to count as good: the limits of the quantile clauses.
 
     Of two clauses on one quantity (p50 and p99) the higher quantile's holds: the other one is not meant
     for every request.
     """
-    clauses = [s for s in slos if s.metric.quantile is not None]
+    clauses = [s for s in slos if s.metric.quantile is not None and s.of in ("", of)]
     clauses.sort(key=lambda s: s.metric.quantile or 0.0)
     return {s.metric.quantity.id: (s.op, s.limit) for s in clauses}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import heapq
+import itertools
 import json
 import os
 import random
@@ -59,6 +60,7 @@ class Timetabled:
         self.waiting: deque[Stream] = deque()
         self.running = 0
         self.serial = 0
+        self.unnamed = itertools.count()  # serial numbers of requests without an id
         self.listener: asyncio.Server | None = None
         self.peers: set[Peer] = set()
         self.dropped: set[str] = set()
@@ -203,11 +205,12 @@ class Peer(asyncio.Protocol):
     # replies
 
     def generate(self, request: dict[str, Any], received_ns: int, *, chat: bool) -> None:
-        server, name = self.server, self.name
-        text = request["messages"][0]["content"] if chat else request["prompt"]
-        prompt_tokens = len(text.split()) + (server.config["template_tokens"] if chat else 0)
-        tokens = int(request.get("max_tokens", 16))
-        last = name.rpartition("-")[2]
+        server = self.server
+        name = self.name or f"anonymous-{next(server.unnamed)}"
+        prompt_tokens = _prompt_tokens(request["messages"][0]["content"] if chat else request["prompt"])
+        prompt_tokens += server.config["template_tokens"] if chat else 0
+        tokens = int(request.get("max_tokens") or request.get("max_completion_tokens") or 16)
+        last = self.name.rpartition("-")[2]
         index = int(last) if last.isdigit() else None  # warm-up requests end in w0, w1, ...
         if index is not None and index in server.closures:
             server.close_for_a_while(server.closures[index])
@@ -269,7 +272,7 @@ class Peer(asyncio.Protocol):
             return b""
         stream.opened = True
         head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-        role = _event({"choices": [{"delta": {"role": "assistant"}}]}) if stream.chat else b""
+        role = _chunk(True, delta={"role": "assistant"}) if stream.chat else b""
         return (head + self.closing() + "\r\n").encode() + role
 
     def write_empty(self, stream: Stream) -> None:
@@ -309,6 +312,13 @@ class Peer(asyncio.Protocol):
             self.transport.write(data[sent:])
 
 
+def _prompt_tokens(prompt: Any) -> int:
+    """A word is a token; a prompt may also be a list of token ids or of prompts."""
+    if isinstance(prompt, str):
+        return len(prompt.split())
+    return sum(_prompt_tokens(part) for part in prompt) if isinstance(prompt, list) else 1
+
+
 def _framed(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
@@ -317,8 +327,16 @@ def _event(content: object) -> bytes:
     return _framed(b"data: " + json.dumps(content).encode() + b"\n\n")
 
 
-_TOKEN = _event({"choices": [{"index": 0, "text": " tok"}]})
-_CHAT_TOKEN = _event({"choices": [{"index": 0, "delta": {"content": " tok"}}]})
+def _chunk(chat: bool, *, usage: dict[str, int] | None = None, **choice: Any) -> bytes:
+    content = {  # some clients take no chunk for one that does not name its object
+        "object": "chat.completion.chunk" if chat else "text_completion",
+        "choices": [{"index": 0, **choice}],
+    }
+    return _event(content if usage is None else {**content, "usage": usage})
+
+
+_TOKEN = _chunk(False, text=" tok")
+_CHAT_TOKEN = _chunk(True, delta={"content": " tok"})
 
 
 def _token(stream: Stream) -> bytes:
@@ -326,16 +344,16 @@ def _token(stream: Stream) -> bytes:
 
 
 def _empty(stream: Stream) -> bytes:
-    return _event({"choices": [{"delta": {"content": ""}} if stream.chat else {"text": ""}]})
+    return _chunk(True, delta={"content": ""}) if stream.chat else _chunk(False, text="")
 
 
 def _finish(stream: Stream) -> bytes:
-    last: dict[str, Any] = {"choices": [{"index": 0, "text": "", "finish_reason": "length"}]}
-    if stream.chat:
-        last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
-    if stream.fault != "no_usage":
-        last["usage"] = {"prompt_tokens": stream.prompt_tokens, "completion_tokens": stream.tokens}
-    return _event(last) + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    usage = {"prompt_tokens": stream.prompt_tokens, "completion_tokens": stream.tokens}
+    nothing: dict[str, Any] = {"delta": {}} if stream.chat else {"text": ""}
+    last = _chunk(
+        stream.chat, usage=None if stream.fault == "no_usage" else usage, **nothing, finish_reason="length"
+    )
+    return last + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
 async def _serve(config: dict[str, Any], address: Path) -> None:

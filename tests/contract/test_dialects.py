@@ -194,7 +194,7 @@ def test_a_reply_means_the_same_however_it_comes(name, transcript, load_plan, tm
             requests=len(VARIANTS),
             survives_stream=wire.survives_stream,
         )
-        drive = fleet.drive(plan, api_key=None, folder=tmp_path, name="worker")
+        drive = fleet.drive([plan], api_key=None, folder=tmp_path, name="worker")
     assert server.paths == {"/v1/chat/completions" if wire.chat else "/v1/completions"}
     assert (drive.fault, drive.lost, len(drive.table)) == (None, 0, len(VARIANTS))
     for (framing, cut), seen in zip(VARIANTS, drive.table, strict=True):

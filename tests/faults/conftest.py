@@ -16,7 +16,7 @@ def drive_timetable(load_plan, tmp_path) -> Callable[..., tuple[Drive, dict[str,
     def drive(timetable: Timetable, *, on_progress=None, **plan):
         with TimetableServer(timetable) as server:
             driven = fleet.drive(
-                load_plan(server.url, **plan),
+                [load_plan(server.url, **plan)],
                 api_key=None,
                 folder=tmp_path,
                 name="worker",

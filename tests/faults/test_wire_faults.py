@@ -272,7 +272,7 @@ def test_a_server_that_never_answers_stalls_the_warm_up_too_and_the_run_ends(
     deaf_server, load_plan, tmp_path
 ):
     plan = load_plan(deaf_server(), warmup=2, due_s=(0.0, 0.05), stall_s=0.3)
-    drive = fleet.drive(plan, api_key=None, folder=tmp_path, name="worker")
+    drive = fleet.drive([plan], api_key=None, folder=tmp_path, name="worker")
     assert (drive.warmup, drive.warmup_failed) == (2, 2)
     assert drive.warmup_reason.startswith("stalled: ")
     assert drive.table.failures() == {"stalled": 2}
@@ -283,7 +283,7 @@ def test_a_server_that_never_answers_stalls_the_warm_up_too_and_the_run_ends(
 )
 def test_connects_that_hang_are_cut_with_the_rest(load, deaf_server, load_plan, tmp_path):
     plan = load_plan(deaf_server(full=True), drain_s=0.4, **load)
-    drive = fleet.drive(plan, api_key=None, folder=tmp_path, name="worker")
+    drive = fleet.drive([plan], api_key=None, folder=tmp_path, name="worker")
     assert drive.table.request_counts().cancelled == 3
     assert any(r.send_s is None for r in drive.table)
     assert drive.wall_s < 2.5
@@ -305,7 +305,7 @@ def test_a_server_that_closes_every_connection_at_once_fails_every_request(load,
     thread = threading.Thread(target=shut)
     thread.start()
     plan = load_plan(f"http://127.0.0.1:{listener.getsockname()[1]}", **load)
-    drive = fleet.drive(plan, api_key=None, folder=tmp_path, name="worker")
+    drive = fleet.drive([plan], api_key=None, folder=tmp_path, name="worker")
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join(10)
@@ -316,7 +316,7 @@ def test_where_nobody_listens_every_request_is_refused(load_plan, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     plan = load_plan(f"http://127.0.0.1:{port}", due_s=schedule("nobody", 30), warmup=2)
-    drive = fleet.drive(plan, api_key=None, folder=tmp_path, name="worker")
+    drive = fleet.drive([plan], api_key=None, folder=tmp_path, name="worker")
     assert drive.table.failures() == {"refused": 30}
     assert drive.warmup_reason.startswith("refused: ")
 
@@ -324,7 +324,7 @@ def test_where_nobody_listens_every_request_is_refused(load_plan, tmp_path):
 def test_a_name_with_several_addresses_is_asked_where_somebody_listens(load_plan, tmp_path):
     with TimetableServer(Timetable(**QUICK)) as server:
         plan = load_plan(server.url.replace("127.0.0.1", "localhost"), due_s=(0.0, 0.01))
-        drive = fleet.drive(plan, api_key=None, folder=tmp_path, name="worker")
+        drive = fleet.drive([plan], api_key=None, folder=tmp_path, name="worker")
     assert drive.table.request_counts().completed == 2
 
 
@@ -357,7 +357,7 @@ def test_an_error_of_the_worker_ends_the_run_at_once_and_is_shown(load_plan, tmp
     began = time.monotonic()
     plan = load_plan("http://127.0.0.1:9", due_s=(0.3, 0.4), words=())  # no words to make a prompt of
     with pytest.raises(MeasuringError) as error:
-        fleet.drive(plan, api_key=None, folder=tmp_path, name="worker")
+        fleet.drive([plan], api_key=None, folder=tmp_path, name="worker")
     assert "exit code 70" in error.value.seen
     assert "ZeroDivisionError" in error.value.seen
     assert time.monotonic() - began < 20
@@ -371,7 +371,7 @@ def test_a_schedule_without_requests_is_a_run_without_requests(drive_timetable):
 def test_users_who_find_no_server_pause_before_they_try_again(load_plan, tmp_path):
     """A closed loop that ends by time against a dead server: some tries a user, not as many as a core can."""
     drive = fleet.drive(
-        load_plan("http://127.0.0.1:9", concurrency=2, duration_s=1.0),
+        [load_plan("http://127.0.0.1:9", concurrency=2, duration_s=1.0)],
         api_key=None,
         folder=tmp_path,
         name="nobody",

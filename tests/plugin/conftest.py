@@ -6,7 +6,15 @@ from pytest_inferforge.testing.suite import Suite
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 
 # Other programs of the machine that runs these tests may hold the client up: that is not what they are about.
-CALM = '[limits]\nschedule_lag = "1 s"\n'
+CALM = """\
+floor_requests = 0
+[limits]
+schedule_lag = "1 s"
+loop_lag = "1 s"
+worker_cpu = 10.0
+achieved_rate = 1.0
+dispersion = 100.0
+"""
 
 
 @pytest.fixture(scope="session")

@@ -207,7 +207,7 @@ def test_parametrized_values_fill_the_texts_of_markers(suite, timetable):
         @pytest.mark.infer_slo("ttft p50 < {limit}")
         def test_a(infer_run, users, limit):
             assert infer_run.workload.arrivals.concurrency == users
-            assert infer_run.workload.extra_body == '{"a": "{b}"}'
+            assert infer_run.workload.classes[0].extra_body == '{"a": "{b}"}'
             assert infer_run.slos[0].text == f"ttft p50 < {limit}"
         """,
     )

@@ -40,7 +40,7 @@ def test_wrong_ids_are_told_what_is_right(wrong, do):
 def test_every_name_means_one_quantity_and_carries_a_unit_in_its_id():
     names = [name for quantity in METRICS.values() for name in (quantity.id, *quantity.names)]
     assert len(names) == len(set(names))
-    units = {"s": "_s", "tok/s": "_tok_per_s", "req/s": "_per_s", "ratio": "_ratio"}
+    units = {"s": "_s", "tok/s": "_tok_per_s", "req/s": "_per_s", "ratio": "_ratio", "change": "_ratio"}
     for quantity in METRICS.values():
         assert quantity.id.endswith(units[quantity.unit])
         assert all(by_name(name) is quantity for name in quantity.names)

@@ -77,7 +77,8 @@ def test_issued_is_the_sum_of_what_became_of_requests(make_request):
 def test_what_a_user_felt_begins_when_the_request_was_due_or_where_users_wait_when_it_was_sent(make_request):
     record = make_request(0, due_s=1.0, send_s=1.25, chunks=(2.0,))
     assert RequestTable.from_records([record]).start_s.tolist() == [1.0]
-    assert RequestTable.from_records([record], closed_loop=True).start_s.tolist() == [1.25]
+    waiting = make_request(0, due_s=None, send_s=1.25, chunks=(2.0,))
+    assert RequestTable.from_records([waiting]).start_s.tolist() == [1.25]
 
 
 def test_no_requests_are_a_table_too():

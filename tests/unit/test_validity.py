@@ -11,15 +11,16 @@ OPTIONS = LoadOptions(lag_limit_s=0.002, lag_limit_share=0.05)
 
 @pytest.fixture(scope="module")
 def table(make_request):
-    def build(*requests, closed_loop=False):
+    def build(*requests):
         records = [make_request(k, **fields) for k, fields in enumerate(requests)]
-        return RequestTable.from_records(records, closed_loop=closed_loop)
+        return RequestTable.from_records(records)
 
     return build
 
 
-def reasons(table, *, lost=0, fault=None, limits=None):
-    return validity.reasons_against(table, lost=lost, fault=fault, limits=limits or {}, options=OPTIONS)
+def reasons(table, *, lost=0, fault=None, limits=None, **client):
+    client = validity.Client(lost=lost, fault=fault, **client)
+    return validity.reasons_against(table, client, limits=limits or {}, options=OPTIONS)
 
 
 def sent(lag_s, ttft_s=0.02, **fields):
@@ -60,7 +61,7 @@ def test_when_nothing_was_answered_the_fixed_limit_holds(table):
 
 
 def test_users_who_wait_have_no_schedule_to_be_late_for(table):
-    assert reasons(table(sent(3.0, 4.0, due_s=None), closed_loop=True)) == ()
+    assert reasons(table(sent(3.0, 4.0, due_s=None))) == ()
 
 
 def test_a_client_that_died_or_sent_nothing_is_not_believed(table):

@@ -27,7 +27,14 @@ class Pool:
 
 def make(index):
     return Exchange(
-        index=index, data=b"", prompt_tokens=1, output_tokens=1, measured=True, on_end=lambda _: None
+        index=index,
+        place=index,
+        cls=0,
+        data=b"",
+        prompt_tokens=1,
+        output_tokens=1,
+        measured=True,
+        on_end=lambda _: None,
     )
 
 
@@ -36,7 +43,15 @@ def open_loop(due_ns, *, lead_ns=5 * MS, make=make):
 
     async def drive():
         pool, origin_ns = Pool(), monotonic_ns() + 10 * MS
-        loop = OpenLoop(pool=pool, make=make, due_ns=due_ns, origin_ns=origin_ns, lead_ns=lead_ns)
+        loop = OpenLoop(
+            pool=pool,
+            make=make,
+            due_ns=due_ns,
+            origin_ns=origin_ns,
+            lead_ns=lead_ns,
+            to_come=0,
+            until_ns=None,
+        )
         loop.start()
         async with asyncio.timeout(10):
             await loop.all_sent.wait()
@@ -89,12 +104,12 @@ def test_an_empty_schedule_is_over_at_once():
     assert pool.sent == []
 
 
-def closed_loop(react, **arguments):
+def closed_loop(react, *, concurrency, **arguments):
     """Drive it; `react(loop, pool)` answers requests. Returns the pool and how long it took."""
 
     async def drive():
         pool = Pool()
-        loop = ClosedLoop(pool=pool, make=make, **arguments)
+        loop = ClosedLoop(pool=pool, make=make, starts_ns=[0] * concurrency, **arguments)
         began_ns = monotonic_ns()
         loop.start()
         react(loop, pool)

@@ -43,7 +43,14 @@ class Line:
 
     def send(self):
         exchange = Exchange(
-            index=0, data=b"ask", prompt_tokens=1, output_tokens=1, measured=True, on_end=self.ended.append
+            index=0,
+            place=0,
+            cls=0,
+            data=b"ask",
+            prompt_tokens=1,
+            output_tokens=1,
+            measured=True,
+            on_end=self.ended.append,
         )
         self.connection.send(exchange)
         return exchange

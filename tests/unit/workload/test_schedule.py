@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_inferforge.options import LoadOptions
-from pytest_inferforge.workload import schedule, spec
+from pytest_inferforge.workload import arguments as spec
+from pytest_inferforge.workload import schedule
 
 LEAST = {"arrivals": "poisson 50 req/s", "prompt_tokens": "uniform 8..64", "output_tokens": "uniform 1..32"}
 
@@ -14,6 +16,11 @@ LEAST = {"arrivals": "poisson 50 req/s", "prompt_tokens": "uniform 8..64", "outp
 def build(**arguments):
     workload = spec.from_arguments(LEAST | arguments, LoadOptions())
     return schedule.build(workload, warmup_waves=2, warmup_max_concurrency=32)
+
+
+def same(one, other, *names):
+    for name in names:
+        np.testing.assert_array_equal(getattr(one.requests, name), getattr(other.requests, name))
 
 
 ARRIVALS = st.builds(
@@ -26,10 +33,13 @@ ARRIVALS = st.builds(
 @given(ARRIVALS, st.integers(1, 200), st.integers(0, 2**31))
 def test_every_request_is_there_in_order_and_again_next_time(arrivals, requests, seed):
     s = build(arrivals=arrivals, requests=requests, seed=seed)
-    assert len(s.due_s) == len(s.prompt_tokens) == len(s.output_tokens) == requests
+    assert len(s.due_s) == len(s.requests.prompt_tokens) == len(s.requests.output_tokens) == requests
     assert all(a <= b for a, b in itertools.pairwise(s.due_s))
     assert s.due_s[0] >= 0.0
-    assert s == build(arrivals=arrivals, requests=requests, seed=seed)
+    again = build(arrivals=arrivals, requests=requests, seed=seed)
+    assert again.hash == s.hash
+    for field in fields(s.requests):
+        np.testing.assert_array_equal(getattr(s.requests, field.name), getattr(again.requests, field.name))
 
 
 @given(ARRIVALS, st.floats(0.5, 20), st.integers(0, 2**31))
@@ -41,8 +51,8 @@ def test_nothing_is_due_after_the_duration(arrivals, duration, seed):
 
 
 def test_equal_gaps_begin_at_once():
-    assert build(arrivals="constant 4 req/s", requests=4).due_s == (0.0, 0.25, 0.5, 0.75)
-    assert build(arrivals="constant 4 req/s", duration="1 s").due_s == (0.0, 0.25, 0.5, 0.75)
+    assert build(arrivals="constant 4 req/s", requests=4).due_s.tolist() == [0.0, 0.25, 0.5, 0.75]
+    assert build(arrivals="constant 4 req/s", duration="1 s").due_s.tolist() == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_independent_users_leave_gaps_as_different_as_they_are_long():
@@ -54,18 +64,18 @@ def test_independent_users_leave_gaps_as_different_as_they_are_long():
 
 def test_another_seed_is_another_schedule_of_another_hash():
     one, other = build(requests=50, seed=1), build(requests=50, seed=2)
-    assert one.due_s != other.due_s
-    assert one.prompt_tokens != other.prompt_tokens
+    assert (one.due_s != other.due_s).any()
+    assert (one.requests.prompt_tokens != other.requests.prompt_tokens).any()
     assert one.hash != other.hash
 
 
 def test_arrivals_prompts_and_outputs_do_not_disturb_each_other():
     s = build(requests=50)
     fixed = build(requests=50, prompt_tokens=8)
-    assert (fixed.due_s, fixed.output_tokens) == (s.due_s, s.output_tokens)
+    same(fixed, s, "due_s", "output_tokens")
     slower = build(requests=50, arrivals="constant 1 req/s")
-    assert (slower.prompt_tokens, slower.output_tokens) == (s.prompt_tokens, s.output_tokens)
-    assert build(requests=60).due_s[:50] == s.due_s
+    same(slower, s, "prompt_tokens", "output_tokens")
+    assert (build(requests=60).due_s[:50] == s.due_s).all()
 
 
 def test_the_hash_knows_the_workload_and_not_what_bounds_a_hang():
@@ -75,17 +85,17 @@ def test_the_hash_knows_the_workload_and_not_what_bounds_a_hang():
 
 
 def test_the_hash_is_the_same_everywhere_because_stored_baselines_hold_it():
-    assert build(requests=50, seed=1).hash == "d60a70e84ceac6d2"
+    assert build(requests=50, seed=1).hash == "56ad1ddd455c8427"
     assert (
-        build(requests=50, seed=1, prompt_tokens="lognormal median=256 sigma=0.5").hash == "8eaabe0bf3f106e6"
+        build(requests=50, seed=1, prompt_tokens="lognormal median=256 sigma=0.5").hash == "d96755582c042462"
     )
 
 
 def test_users_who_wait_have_no_due_times():
     s = build(arrivals="closed 4", requests=10)
-    assert (s.due_s, len(s.prompt_tokens), s.concurrency) == ((), 10, 4)
+    assert (len(s.due_s), len(s.requests)) == (0, 10)
     endless = build(arrivals="closed 4", duration="5 s")
-    assert len(endless.prompt_tokens) == schedule.CLOSED_POOL
+    assert len(endless.requests) == schedule.CLOSED_POOL
 
 
 @pytest.mark.parametrize(
@@ -102,10 +112,11 @@ def test_users_who_wait_have_no_due_times():
 def test_the_server_is_warmed_by_whole_waves_of_the_same_law(arguments, concurrency, requests):
     s = build(requests=20, **arguments)
     assert s.warmup_concurrency == concurrency
-    assert len(s.warmup_prompt_tokens) == len(s.warmup_output_tokens) == requests
-    assert s.warmup_prompt_tokens != s.prompt_tokens[:requests] or not requests
+    assert len(s.warmup) == requests
+    n = min(requests, 20)
+    assert not n or (s.warmup.prompt_tokens[:n] != s.requests.prompt_tokens[:n]).any()
 
 
 def test_a_time_too_short_for_any_arrival_is_an_empty_schedule():
     s = build(arrivals="poisson 0.001 req/s", duration="1 s")
-    assert (s.due_s, s.prompt_tokens) == ((), ())
+    assert (len(s.due_s), len(s.requests), len(s.warmup)) == (0, 0, 0)

@@ -5,7 +5,7 @@ import pytest
 
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.options import LoadOptions
-from pytest_inferforge.workload import spec
+from pytest_inferforge.workload import arguments as spec
 from pytest_inferforge.workload.arrivals import Closed, Poisson
 from pytest_inferforge.workload.lengths import Fixed
 
@@ -20,13 +20,14 @@ def workload(**arguments):
 def test_what_is_not_said_comes_from_the_options():
     w = workload()
     assert (w.arrivals, w.requests, w.duration_s) == (Poisson(8.0), 100, None)
-    assert (w.prompt_tokens, w.output_tokens, w.api) == (Fixed(256), Fixed(128), "completions")
+    (only,) = w.classes
+    assert (only.prompt_tokens, only.output_tokens, only.api) == (Fixed(256), Fixed(128), "completions")
     assert (w.seed, w.timeout_s, w.stall_timeout_s) == (
         OPTIONS.seed,
         OPTIONS.request_timeout_s,
         OPTIONS.stall_timeout_s,
     )
-    assert (w.prefix_cache, w.warmup, w.temperature, w.extra_body) == (False, None, 0.0, "{}")
+    assert (only.prefix_cache, w.warmup, only.temperature, only.extra_body) == (False, None, 0.0, "{}")
 
 
 def test_strings_say_the_same_as_numbers():
