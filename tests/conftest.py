@@ -3,8 +3,10 @@
 import os
 from array import array
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
+import trustme
 
 from pytest_inferforge.loadgen.plan import NOT_DUE, BankPlan, ClassPlan, Items, LanePlan, Plan
 from pytest_inferforge.words import WORDS
@@ -29,6 +31,32 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped where nothing may be: {report.longrepr}"
     return report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """Of 127.0.0.1 and localhost: PEM files of it, of its key, and of the authority that vouches for it."""
+
+    cert: str
+    key: str
+    authority: str
+
+    @property
+    def served(self) -> dict[str, str]:
+        """The arguments of a `Timetable`."""
+        return {"tls_cert": self.cert, "tls_key": self.key}
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    folder = tmp_path_factory.mktemp("tls")
+    paths = {name: str(folder / f"{name}.pem") for name in ("cert", "key", "authority")}
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    issued.cert_chain_pems[0].write_to_path(paths["cert"])
+    issued.private_key_pem.write_to_path(paths["key"])
+    authority.cert_pem.write_to_path(paths["authority"])
+    return Certificate(**paths)
 
 
 def load_items(due_ns: list[int], *, prompt_tokens: int, output_tokens: int) -> Items:
@@ -71,7 +99,9 @@ def load_plan() -> Callable[..., Plan]:
         lead_s: float = 0.05,
         words: tuple[str, ...] = WORDS,
         transport: str = "wire",
+        proxies: bool = True,
         ca_file: str | None = None,
+        verify_tls: bool = True,
     ) -> Plan:
         n = len(due_s) or requests or 64
         due_ns = [round(t * 1e9) for t in due_s] or [NOT_DUE] * n
@@ -120,8 +150,9 @@ def load_plan() -> Callable[..., Plan]:
             drain_timeout_ns=round(drain_s * 1e9),
             connect_lead_ns=round(lead_s * 1e9),
             transport=transport,
+            proxies=proxies,
             ca_file=ca_file,
-            verify_tls=True,
+            verify_tls=verify_tls,
             core=None,
         )
 

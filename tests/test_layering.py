@@ -36,8 +36,8 @@ ARROWS = {
     "report": {"metrics", "records", "run", "units"},
     "testing": {"errors", "loadgen", "processes"},
     "pytest_plugin": {
-        "baselines", "dialects", "engines", "errors", "floor", "gate", "loadgen", "measures", "options", "policy",
-        "records", "report", "run", "servers", "slo", "table", "units", "validity", "workload",
+        "baselines", "dialects", "engines", "errors", "floor", "gate", "loadgen", "measures", "options",
+        "policy", "records", "report", "run", "servers", "slo", "table", "units", "validity", "workload",
     },
     "__init__": {"errors", "run", "workload"},
 }  # fmt: skip
@@ -49,7 +49,7 @@ OWNERS = {
     "_pytest": {"pytest_plugin"},
     "httptools": {"loadgen", "testing"},
     "uvloop": {"loadgen", "testing"},
-    "httpx": {"servers", "engines", "pytest_plugin", "testing"},
+    "httpx": {"loadgen", "servers", "engines", "pytest_plugin", "testing"},
     "psutil": {"processes", "servers"},
     "ray": {"loadgen"},
     "tabulate": {"report"},

@@ -106,6 +106,7 @@ class OpenLoop:
         self._serial = 0
         self._next = 0
         self._alarm = Alarm(asyncio.get_running_loop(), self._tick)
+        self._call_soon = asyncio.get_running_loop().call_soon
         self.all_sent = asyncio.Event()
 
     def start(self) -> None:
@@ -148,7 +149,7 @@ class OpenLoop:
             ready = due[self._next] - self._lead_ns
             if ready <= now:
                 self._prepare()  # one at a time: a send that falls due meanwhile goes first
-                self._alarm.set(1)
+                self._call_soon(self._tick)
                 return
             upcoming = min(upcoming, ready)
         self._alarm.set(self._origin_ns + upcoming)

@@ -72,6 +72,10 @@ class Drive:
         return sum(w.cpu_s for w in self.workers)
 
     @property
+    def wall_s(self) -> float:
+        return max((w.wall_s for w in self.workers), default=0.0)
+
+    @property
     def cpu_share(self) -> float:
         """Of one core, of the worker that took most."""
         return max((w.cpu_s / w.wall_s for w in self.workers if w.wall_s), default=0.0)

@@ -101,6 +101,7 @@ class Plan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     drain_timeout_ns: int
     connect_lead_ns: int
     transport: str  # wire, httpx
+    proxies: bool  # httpx goes by those of its environment
     ca_file: str | None
     verify_tls: bool
     core: int | None  # to stay on; None: where the system likes

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where the load goes. `banks`: by API, as far as classes have synthetic prompts."""
+    """Where the load goes. `banks`: by API, as far as classes have synthetic prompts.
+
+    `proxies`: httpx goes by those of the environment; not to a server that was started here.
+    """
 
     base_url: str
     model: str
@@ -35,6 +38,7 @@ class Target:
     banks: Mapping[Api, WordBank]
     ca_file: str | None = None
     verify_tls: bool = True
+    proxies: bool = False
 
 
 def make_plan(
@@ -84,6 +88,7 @@ def make_plan(
         drain_timeout_ns=round(workload.drain_timeout_s * 1e9),
         connect_lead_ns=round(connect_lead_s * 1e9),
         transport=workload.transport,
+        proxies=target.proxies,
         ca_file=target.ca_file,
         verify_tls=target.verify_tls,
         core=core,

@@ -229,7 +229,9 @@ def _connected(address: str | None) -> Any:
             "Ray is not installed", seen="--infer-workers=ray:...", do='pip install "pytest-inferforge[ray]"'
         ) from error
     if ray.is_initialized():
-        return ray
+        if address in (None, ray.get_runtime_context().gcs_address):
+            return ray
+        ray.shutdown()
     try:
         where = _reachable(address) if address else {}
         ray.init(address=address or "auto", log_to_driver=False, configure_logging=False, **where)

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 class Reading:
     """A finished reply being read, a slice at a time."""
 
-    def __init__(self, exchange: Exchange, *, keep_text: bool = False) -> None:
+    def __init__(self, exchange: Exchange, events_a_step: int, *, keep_text: bool = False) -> None:
         self.exchange = exchange
         self.reply = sse.Reply(text=[] if keep_text else None)
-        self._steps = self._read()
+        self._steps = self._read(events_a_step)
 
-    def read_on(self, events: int) -> bool:
-        """Read so many events more; True: all was read."""
-        return any(next(self._steps, self) is self for _ in range(events))
+    def read_on(self) -> bool:
+        """Read a step's events; True: all was read."""
+        return next(self._steps, self) is self
 
-    def _read(self) -> Iterator[None]:
+    def _read(self, events_a_step: int) -> Iterator[None]:
         exchange = self.exchange
         if exchange.status != 200:
             return
         if exchange.streamed:
-            yield from sse.reading(exchange.pieces, self.reply)
+            yield from sse.reading(exchange.pieces, self.reply, events_a_step)
         elif exchange.fault is None:
             body = b"".join(data for _, data in exchange.pieces)
             self.reply = sse.read_whole(exchange.stamps[-1], body)

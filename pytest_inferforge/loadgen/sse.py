@@ -14,6 +14,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+_SHORT = 16  # bytes: the end of a stream may be no longer, with spaces around it
 Piece = tuple[int, bytes]  # when it arrived (ns), what arrived
 
 
@@ -100,7 +101,14 @@ def events(pieces: Iterable[Piece]) -> Iterator[tuple[int, bytes, bytes]]:
     kind = b""
     data: list[bytes] = []
     for when, piece in pieces:
-        if not (rest or after_cr or data or kind) and _is_one_line(piece):
+        if (
+            # a whole event of one line of data: what most engines write, and quick to read
+            piece.startswith(b"data: ")
+            and piece.endswith(b"\n\n")
+            and piece.find(b"\n") == len(piece) - 2
+            and b"\r" not in piece
+            and not (rest or after_cr or data or kind)
+        ):
             yield when, b"", piece[6:-2]
             continue
         rest += piece[1:] if after_cr and piece.startswith(b"\n") else piece
@@ -121,32 +129,27 @@ def events(pieces: Iterable[Piece]) -> Iterator[tuple[int, bytes, bytes]]:
                 kind = line[6:].strip()
 
 
-def _is_one_line(piece: bytes) -> bool:
-    """Whether a piece is a whole event of one line of data: what most engines write, and quick to read."""
-    ends = piece.startswith(b"data: ") and piece.endswith(b"\n\n")
-    return ends and piece.find(b"\n") == len(piece) - 2 and b"\r" not in piece
-
-
 def read_stream(pieces: Iterable[Piece]) -> Reply:
     """Read a streamed reply; the first fault ends the reading, what came before it is kept."""
     reply = Reply()
-    for _ in reading(pieces, reply):
+    for _ in reading(pieces, reply, 1 << 30):
         pass
     return reply
 
 
-def reading(pieces: Iterable[Piece], reply: Reply) -> Iterator[None]:
-    """`read_stream` into an empty reply, an event a step; it says what it came to when the last was taken."""
-    for when, kind, data in events(pieces):
+def reading(pieces: Iterable[Piece], reply: Reply, events_a_step: int) -> Iterator[None]:
+    """`read_stream` into an empty reply, in steps; it says what it came to when the last was taken."""
+    for count, (when, kind, data) in enumerate(events(pieces), start=1):
         if reply.first_event_ns is None:
             reply.first_event_ns = when
-        if data.strip() == b"[DONE]":
+        if len(data) < _SHORT and data.strip() == b"[DONE]":
             reply.done = True
         else:
             _read_event(reply, when, kind, data)
             if reply.fault is not None:
                 return
-        yield
+        if count % events_a_step == 0:
+            yield
     _close(reply)
 
 

@@ -14,7 +14,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 from time import monotonic_ns
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
@@ -26,6 +26,13 @@ _MIN_RTT_AT = 148  # bytes into struct tcp_info
 _MANY_SEGMENTS = (
     256  # unread ones of a long reply: reading thousands at its end would keep other stamps waiting
 )
+
+
+class Carrier(Protocol):
+    """What an exchange is on while it runs: a `Connection`, or a call of another transport."""
+
+    def give_up(self, fault: str, detail: str) -> None:
+        """End the running exchange as a failure that keeps what has come so far."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -52,7 +59,7 @@ class Exchange:
     send_ns: int | None = None
     connect_ns: int | None = None
     tls_ns: int | None = None
-    rtt_ns: int | None = None  # the least that the system saw on its connection
+    rtt_ns: int | None = None  # the least that the system saw on its connection, when it was its first
     end_ns: int | None = None
     stamps: list[int] = field(default_factory=list)
     parts: list[bytes] = field(default_factory=list)
@@ -68,7 +75,7 @@ class Exchange:
     detail: str | None = None
     resent: int = 0
     was_idle: bool = False  # its connection had been open for a while before the send
-    connection: Connection | None = None
+    connection: Carrier | None = None
 
     # httptools calls these while it reads what had been kept
 
@@ -88,7 +95,7 @@ class Exchange:
         self.pieces.append((self.stamps[self.fed], data))
 
     def on_message_complete(self) -> None:
-        assert self.connection is not None
+        assert isinstance(self.connection, Connection)
         self.complete, self.keep = self.connection.ending()
         if not self.complete:  # an interim reply (1xx): the real one follows
             self.headed, self.framing, self.streamed = False, "close", False
@@ -238,7 +245,8 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             return
         exchange.connection = None
-        exchange.rtt_ns = _rtt_ns(self.sock)
+        if self.uses == 1:  # a system call: once for each connection
+            exchange.rtt_ns = _rtt_ns(self.sock)
         exchange.end_ns = exchange.stamps[-1] if exchange.stamps and fault is None else monotonic_ns()
         exchange.fault = fault
         exchange.detail = detail

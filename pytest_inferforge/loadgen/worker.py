@@ -55,6 +55,7 @@ class Worker:
 
     def __init__(self, plan: Plan, key: str | None, rows: BinaryIO, say: Callable[[Progress], None]) -> None:
         self._plan = plan
+        self._call_soon = asyncio.get_running_loop().call_soon  # to look the loop up is a system call
         self._rows = rows
         self._say = say
         self._writer = RequestWriter(plan, key)
@@ -237,10 +238,10 @@ class Worker:
         self._in_flight.discard(exchange)
         if exchange.asked is None:
             self._free(exchange)
-        self._to_read.append(Reading(exchange, keep_text=exchange.asked is not None))
+        self._to_read.append(Reading(exchange, _EVENTS_A_TURN, keep_text=exchange.asked is not None))
         if not self._reads:
             self._reads = True
-            asyncio.get_running_loop().call_soon(self._read_turn)
+            self._call_soon(self._read_turn)
         if not self._in_flight:
             self._idle.set()
 
@@ -258,11 +259,11 @@ class Worker:
         self._read_on()
         self._reads = bool(self._to_read)
         if self._reads:
-            asyncio.get_running_loop().call_soon(self._read_turn)
+            self._call_soon(self._read_turn)
 
     def _read_on(self) -> None:
         """Read a slice of a finished reply: a turn of the loop each, so that no stamp waits for long."""
-        if self._to_read and self._to_read[0].read_on(_EVENTS_A_TURN):
+        if self._to_read and self._to_read[0].read_on():
             self._keep(self._to_read.popleft())
 
     def _keep(self, reading: Reading) -> None:

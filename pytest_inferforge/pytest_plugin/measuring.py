@@ -222,6 +222,7 @@ class Measurer:
             banks=banks,
             ca_file=server.spec.ca_file,
             verify_tls=server.spec.verify_tls,
+            proxies=server.spec.proxies,
         )
 
     def _bank(self, server: Server, api: Api, *, ids: bool) -> WordBank:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ FAULTS = (
     "http_500", "http_429", "cut", "stalled", "bad_json", "error_event", "no_token",  # failures
     "drop",  # the connection is closed when the request comes in, without a byte of reply: cut
     "no_usage", "empty_chunks",  # tolerated
+    "short", "cached",  # half the tokens asked for; half the prompt from a prefix cache
     "drop_once",  # the same, but sent again it is answered
     "hang_up",  # the connection is closed after a whole reply that promised to keep it
 )  # fmt: skip
@@ -54,7 +56,10 @@ class Timetable:
     """When a server answers. Each time is uniform in +- `spread` of its mean, drawn from `seed`.
 
     `faults`: index of a measured request -> one of FAULTS. `slots`: how many requests are answered at a
-    time, the rest waits; None: all at once. `close`: every reply says `Connection: close`.
+    time, the rest waits; None: all at once. `close`: every reply says `Connection: close`. `tls_cert`,
+    `tls_key`: PEM files; with them it speaks TLS. `tick_s`: tokens wait for the next multiple of it on the
+    machine's monotonic clock, so that many streams are written together; None: each at its own time.
+    `restart_after_index`: from that request on its metrics say that it was started an hour later.
     """
 
     ttft_s: float = 0.05
@@ -62,12 +67,16 @@ class Timetable:
     spread: float = 0.2
     seed: int = 1
     slots: int | None = None
+    tick_s: float | None = None
+    restart_after_index: int | None = None
     faults: Mapping[int, str] = field(default_factory=dict)
     closures: tuple[Closure, ...] = ()
     close: bool = False
     template_tokens: int = 3  # what a chat template would add
     port: int = 0
     api_key: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +144,13 @@ class TimetableServer:
         """X-Request-Id -> what really happened, for every request that got at least one token."""
         import httpx
 
-        log = httpx.get(f"{self.url}/timetable/log", timeout=60.0, trust_env=False).json()
+        verify: ssl.SSLContext | bool = True
+        if self.timetable.tls_cert is not None:
+            verify = ssl.create_default_context(cafile=self.timetable.tls_cert)
+            verify.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # its own certificate vouches for it here,
+            verify.check_hostname = False  # whatever name a test has put into it
+        url = f"{self.url}/timetable/log"
+        log = httpx.get(url, timeout=60.0, trust_env=False, verify=verify).json()
         return {
             name: TrueTimes(received_s=received / 1e9, tokens_s=tuple(t / 1e9 for t in tokens))
             for name, (received, tokens) in log.items()

@@ -1,7 +1,7 @@
 """The process of a timetable server: `python -m pytest_inferforge.testing.timetable_process CONFIG ADDRESS`.
 
 Its times are the truth that a client is checked against, so tokens are written by the same exact alarm that
-the client sends by, straight to the socket, and stamped right before.
+the client sends by, straight to the socket (under TLS through the event loop), and stamped right before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import json
 import os
 import random
 import socket
+import ssl
 import sys
+import time
 from collections import deque
 from pathlib import Path
 from time import monotonic_ns
@@ -25,6 +27,7 @@ import uvloop
 
 from pytest_inferforge.loadgen.dispatch import Alarm
 from pytest_inferforge.loadgen.priority import hurry
+from pytest_inferforge.testing import timetable_replies as replies
 
 _NS = 1_000_000_000
 
@@ -59,12 +62,15 @@ class Timetabled:
         self.heap: list[tuple[int, int, Stream]] = []
         self.waiting: deque[Stream] = deque()
         self.running = 0
+        self.started_at_unix_s = time.time()
+        self.tick_ns = round((config["tick_s"] or 0.0) * _NS)
         self.serial = 0
         self.unnamed = itertools.count()  # serial numbers of requests without an id
         self.listener: asyncio.Server | None = None
         self.peers: set[Peer] = set()
         self.dropped: set[str] = set()
         self.port = config["port"]
+        self.tls = _tls_context(config["tls_cert"], config["tls_key"])
 
     async def start(self) -> None:
         self.alarm = Alarm(asyncio.get_running_loop(), self.tick)
@@ -76,7 +82,7 @@ class Timetabled:
         sock.bind(("127.0.0.1", self.port))
         self.port = sock.getsockname()[1]
         self.listener = await asyncio.get_running_loop().create_server(
-            lambda: Peer(self), sock=sock, backlog=4096
+            lambda: Peer(self), sock=sock, backlog=4096, ssl=self.tls
         )
 
     def close_for_a_while(self, closure: dict[str, float]) -> None:
@@ -105,7 +111,10 @@ class Timetabled:
 
     def push(self, stream: Stream) -> None:
         self.serial += 1
-        heapq.heappush(self.heap, (stream.begun_ns + stream.times[stream.written], self.serial, stream))
+        due_ns = stream.begun_ns + stream.times[stream.written]
+        if self.tick_ns:
+            due_ns = -(-due_ns // self.tick_ns) * self.tick_ns
+        heapq.heappush(self.heap, (due_ns, self.serial, stream))
         if self.heap[0][1] == self.serial:
             self.alarm.set(self.heap[0][0])
 
@@ -152,7 +161,7 @@ class Peer(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        self.fd = transport.get_extra_info("socket").fileno()
+        self.fd = None if self.server.tls else transport.get_extra_info("socket").fileno()
         self.server.peers.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio calls it)
@@ -195,6 +204,8 @@ class Peer(asyncio.Protocol):
             self.whole(200, {"status": "ok"})
         elif self.path == b"/v1/models":
             self.whole(200, {"object": "list", "data": [{"id": "timetable", "object": "model"}]})
+        elif self.path == b"/metrics":
+            self.whole(200, f"process_start_time_seconds {server.started_at_unix_s}\n")
         elif self.path == b"/timetable/log":
             self.whole(200, server.log)
         elif self.path in (b"/v1/completions", b"/v1/chat/completions"):
@@ -207,11 +218,13 @@ class Peer(asyncio.Protocol):
     def generate(self, request: dict[str, Any], received_ns: int, *, chat: bool) -> None:
         server = self.server
         name = self.name or f"anonymous-{next(server.unnamed)}"
-        prompt_tokens = _prompt_tokens(request["messages"][0]["content"] if chat else request["prompt"])
-        prompt_tokens += server.config["template_tokens"] if chat else 0
+        asked = [m["content"] for m in request["messages"]] if chat else request["prompt"]
+        prompt_tokens = replies.prompt_tokens(asked) + (server.config["template_tokens"] if chat else 0)
         tokens = int(request.get("max_tokens") or request.get("max_completion_tokens") or 16)
         last = self.name.rpartition("-")[2]
         index = int(last) if last.isdigit() else None  # warm-up requests end in w0, w1, ...
+        if index is not None and index == server.config["restart_after_index"]:
+            server.started_at_unix_s += 3600.0
         if index is not None and index in server.closures:
             server.close_for_a_while(server.closures[index])
         if not request.get("stream"):
@@ -234,8 +247,10 @@ class Peer(asyncio.Protocol):
         server.submit(stream)
 
     def whole(self, status: int, content: object) -> None:
-        body = json.dumps(content).encode()
-        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        """A text as it is, anything else as JSON."""
+        kind = "text/plain" if isinstance(content, str) else "application/json"
+        body = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
         self.raw((head + self.closing() + "\r\n").encode() + body)
         self.answered += 1
         if self.server.config["close"] and self.transport is not None:
@@ -259,8 +274,8 @@ class Peer(asyncio.Protocol):
             return False
         stream.log.append(monotonic_ns())
         stream.written += 1
-        over = stream.written == stream.tokens
-        self.raw(data + _token(stream) + (_finish(stream) if over else b""))
+        over = stream.written == stream.tokens or (fault == "short" and 2 * stream.written >= stream.tokens)
+        self.raw(data + replies.token(stream.chat) + (_finish(stream) if over else b""))
         self.answered += over
         if over and (self.server.config["close"] or fault == "hang_up") and self.transport is not None:
             self.transport.close()
@@ -272,12 +287,12 @@ class Peer(asyncio.Protocol):
             return b""
         stream.opened = True
         head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-        role = _chunk(True, delta={"role": "assistant"}) if stream.chat else b""
+        role = replies.chunk(True, delta={"role": "assistant"}) if stream.chat else b""
         return (head + self.closing() + "\r\n").encode() + role
 
     def write_empty(self, stream: Stream) -> None:
         if not stream.opened:
-            self.raw(self.opening(stream) + _empty(stream) * 2)
+            self.raw(self.opening(stream) + replies.empty(stream.chat) * 2)
 
     def breaks(self, stream: Stream, data: bytes) -> bool:
         """Break in the middle of a reply as the fault says; False: this fault does not."""
@@ -288,9 +303,9 @@ class Peer(asyncio.Protocol):
         elif stream.fault == "stalled":
             self.raw(data)
         elif stream.fault == "bad_json":
-            self.raw(data + _framed(b'data: {"choices": [{"tex\n\n') + _finish(stream))
+            self.raw(data + replies.framed(b'data: {"choices": [{"tex\n\n') + _finish(stream))
         elif stream.fault == "error_event":
-            self.raw(data + _event({"error": {"message": "injected", "code": 500}}) + b"0\r\n\r\n")
+            self.raw(data + replies.event({"error": {"message": "injected", "code": 500}}) + b"0\r\n\r\n")
         else:
             return False
         return True
@@ -298,7 +313,7 @@ class Peer(asyncio.Protocol):
     def raw(self, data: bytes) -> None:
         if self.transport is None:
             return
-        if self.transport.get_write_buffer_size():  # it goes behind what still waits there
+        if self.fd is None or self.transport.get_write_buffer_size():  # it goes behind what still waits there
             self.transport.write(data)
             return
         try:
@@ -312,55 +327,26 @@ class Peer(asyncio.Protocol):
             self.transport.write(data[sent:])
 
 
-def _prompt_tokens(prompt: Any) -> int:
-    """A word is a token; a prompt may also be a list of token ids or of prompts."""
-    if isinstance(prompt, str):
-        return len(prompt.split())
-    return sum(_prompt_tokens(part) for part in prompt) if isinstance(prompt, list) else 1
-
-
-def _framed(data: bytes) -> bytes:
-    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
-
-
-def _event(content: object) -> bytes:
-    return _framed(b"data: " + json.dumps(content).encode() + b"\n\n")
-
-
-def _chunk(chat: bool, *, usage: dict[str, int] | None = None, **choice: Any) -> bytes:
-    content = {  # some clients take no chunk for one that does not name its object
-        "object": "chat.completion.chunk" if chat else "text_completion",
-        "choices": [{"index": 0, **choice}],
-    }
-    return _event(content if usage is None else {**content, "usage": usage})
-
-
-_TOKEN = _chunk(False, text=" tok")
-_CHAT_TOKEN = _chunk(True, delta={"content": " tok"})
-
-
-def _token(stream: Stream) -> bytes:
-    return _CHAT_TOKEN if stream.chat else _TOKEN
-
-
-def _empty(stream: Stream) -> bytes:
-    return _chunk(True, delta={"content": ""}) if stream.chat else _chunk(False, text="")
-
-
 def _finish(stream: Stream) -> bytes:
-    usage = {"prompt_tokens": stream.prompt_tokens, "completion_tokens": stream.tokens}
-    nothing: dict[str, Any] = {"delta": {}} if stream.chat else {"text": ""}
-    last = _chunk(
-        stream.chat, usage=None if stream.fault == "no_usage" else usage, **nothing, finish_reason="length"
-    )
-    return last + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    usage: dict[str, Any] = {"prompt_tokens": stream.prompt_tokens, "completion_tokens": stream.written}
+    if stream.fault == "cached":
+        usage["prompt_tokens_details"] = {"cached_tokens": stream.prompt_tokens // 2}
+    return replies.finish(stream.chat, None if stream.fault == "no_usage" else usage)
+
+
+def _tls_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
+    if cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context
 
 
 async def _serve(config: dict[str, Any], address: Path) -> None:
     server = Timetabled(config)
     await server.start()
     partial = address.with_suffix(".partial")
-    partial.write_text(f"http://127.0.0.1:{server.port}")
+    partial.write_text(f"{'https' if server.tls else 'http'}://127.0.0.1:{server.port}")
     partial.rename(address)
     gc.collect()
     gc.freeze()

@@ -1,14 +1,20 @@
 """A workload driven against the timetable server, and what the server saw of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+import itertools
+import os
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_inferforge.dialects import DIALECTS
-from pytest_inferforge.loadgen import crew
+from pytest_inferforge.loadgen import crew, fleet
 from pytest_inferforge.loadgen.fleet import Drive
+from pytest_inferforge.loadgen.plan import Plan
 from pytest_inferforge.loadgen.planning import Target
 from pytest_inferforge.options import LoadOptions
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer, TrueTimes
@@ -19,6 +25,8 @@ from pytest_inferforge.workload.schedule import Schedule
 
 OPTIONS = LoadOptions()
 TEMPLATE_TOKENS = 3  # of the timetable server's chat
+
+Answer = Callable[[socket.socket], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +98,67 @@ def drive_timetable(
             return found, server.true_times()
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the machine that runs the tests are none of their business."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def drive_plan(load_plan: Callable[..., Plan], tmp_path: Path) -> Callable[..., Drive]:
+    """Drive a plan of `load_plan` at a server that runs."""
+    number = itertools.count()
+
+    def drive_plan(url: str, **plan: Any) -> Drive:
+        return fleet.drive(
+            [load_plan(url, **plan)], api_key=None, folder=tmp_path, name=f"worker-{next(number)}"
+        )
+
+    return drive_plan
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answer], int]]:
+    """Starts a server on a port of 127.0.0.1: a coroutine function that gets each accepted socket."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    running: set[asyncio.Task[None]] = set()
+    listeners: list[socket.socket] = []
+
+    def keep(coroutine: Coroutine[Any, Any, None]) -> None:
+        task = loop.create_task(coroutine)
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    async def accept(listener: socket.socket, answer: Answer) -> None:
+        while True:
+            sock, _ = await loop.sock_accept(listener)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep(answer(sock))
+
+    async def stop() -> None:
+        left = [task for task in running if task is not asyncio.current_task()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def serve(answer: Answer) -> int:
+        listeners.append(socket.create_server(("127.0.0.1", 0)))
+        listeners[-1].setblocking(False)
+        loop.call_soon_threadsafe(keep, accept(listeners[-1], answer))
+        return listeners[-1].getsockname()[1]
+
+    yield serve
+    asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+    for listener in listeners:
+        listener.close()
 
 
 class RayCluster:

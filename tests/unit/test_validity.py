@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -103,3 +104,100 @@ def test_what_was_tolerated_is_counted_and_said(table):
         "1 requests cut at the end of the run",
     )
     assert validity.oddities(table(sent(0.0))) == ()
+
+
+# -- every other reason, provoked ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "found"),
+    [
+        ({"floor_s": 0.0019}, None),
+        ({"floor_s": 0.03}, "the client's own error is too large at this rate: 30 ms of TTFT"),
+        ({"cpu_share": 0.95}, "a load worker needed 95% of a core, at most 90% is allowed"),
+        ({"loop_lag_p99_s": 0.02}, "a load worker was stalled: its timers were late by 20 ms (p99)"),
+        ({"restarted": "at noon"}, "the server was restarted while it was measured: at noon"),
+    ],
+)
+def test_a_client_or_server_that_is_not_as_it_should_be(table, client, found):
+    seen = reasons(table(*[sent(0.0)] * 100), **client)
+    assert seen == () if found is None else (len(seen) == 1 and seen[0].startswith(found))
+
+
+def arrivals(table, due_s, send_s):
+    return table(
+        *[
+            {"due_s": due, "send_s": send, "chunks": (send + 1.0, send + 1.1)}
+            for due, send in zip(due_s, send_s, strict=True)
+        ]
+    )
+
+
+LOOSE = replace(OPTIONS, lag_limit_s=100.0)
+
+
+def test_fewer_requests_a_second_than_asked_for(table):
+    due_s = [k * 0.1 for k in range(100)]
+    on_time = arrivals(table, due_s, due_s)
+    slow = arrivals(table, due_s, [1.05 * due for due in due_s])
+    assert validity.reasons_against(on_time, validity.Client(), limits={}, options=LOOSE) == ()
+    assert validity.reasons_against(slow, validity.Client(), limits={}, options=LOOSE) == (
+        "only 9.62 req/s were sent of 10.1 req/s asked for; 2% less is allowed",
+    )
+
+
+def test_requests_that_leave_in_bunches(table):
+    due_s = [k * 0.01 for k in range(400)]
+    bunched = [due - due % 0.2 for due in due_s]
+    found = validity.reasons_against(
+        arrivals(table, due_s, bunched), validity.Client(), limits={}, options=LOOSE
+    )
+    assert len(found) == 1
+    assert found[0].startswith("requests left in other bunches than scheduled: index of dispersion ")
+    assert found[0].endswith(" instead of 0.00")
+
+
+@pytest.mark.parametrize("reason", ["no_descriptors", "no_ports", "no_memory"])
+def test_what_this_machine_ran_out_of_is_not_the_servers_fault(table, reason):
+    (found,) = reasons(table(*[sent(0.0)] * 9, {"send_s": math.nan, "fails": reason}))
+    assert found.startswith("this machine ran out of ")
+    assert found.endswith("1 requests could not be sent")
+
+
+def test_more_chunks_than_tokens(table):
+    strange = sent(0.0, output_tokens=1)  # two chunks
+    assert reasons(table(*[sent(0.0)] * 99, strange)) == ()
+    (found,) = reasons(table(*[sent(0.0)] * 98, strange, strange))
+    assert found == "2.0% of the replies have more chunks than the tokens that the server counts"
+
+
+def test_short_answers_count_where_the_server_was_told_their_length(table):
+    short = sent(0.0, output_tokens_asked=64)
+    t = table(*[sent(0.0)] * 97, *[short] * 3)
+    assert reasons(t) == ()
+    (found,) = reasons(t, exact_output=True)
+    assert found == "3.0% of the replies are shorter than the server was told to make them, 2.0% may be"
+
+
+def test_a_prefix_cache_that_helps_salted_prompts(table):
+    cached = sent(0.0, cached_tokens=4)  # of 8
+    t = table(*[sent(0.0, cached_tokens=0)] * 9, cached)
+    assert reasons(t) == ()  # nobody said that the prompts share nothing
+    (found,) = reasons(t, salted=("",))
+    assert found.startswith("5.0% of the prompt tokens came from a prefix cache")
+
+
+def test_users_who_move_in_step_are_noticed(table):
+    together = [
+        {"due_s": None, "send_s": 1.0 * cycle, "chunks": (1.0 * cycle + 0.5,), "end_s": cycle + 0.99}
+        for cycle in range(10)
+        for _ in range(16)
+    ]
+    apart = [
+        {"due_s": None, "send_s": cycle + user / 16, "chunks": (cycle + user / 16 + 0.5,),
+         "end_s": cycle + user / 16 + 0.99}
+        for cycle in range(10)
+        for user in range(16)
+    ]  # fmt: skip
+    assert any("move in step" in said for said in validity.oddities(table(*together)))
+    assert not any("move in step" in said for said in validity.oddities(table(*apart)))

@@ -239,7 +239,7 @@ def test_a_reply_that_was_not_streamed_is_one_chunk_at_its_end():
 
 def test_a_long_reply_can_be_read_a_slice_at_a_time():
     reply = sse.Reply()
-    steps = sse.reading([(1, stream(*[TOKEN] * 9, FINISH))], reply)
+    steps = sse.reading([(1, stream(*[TOKEN] * 9, FINISH))], reply, 1)
     for _ in range(4):
         next(steps)
     assert len(reply.chunk_ns) == 4
