@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from pytest_inferforge import tls
 from pytest_inferforge.loadgen import tasks
-from pytest_inferforge.loadgen.pool import CONNECT_TIMEOUT_S, connect_fault, tls_context
+from pytest_inferforge.loadgen.pool import CONNECT_TIMEOUT_S, connect_fault
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,7 +42,7 @@ class HttpxSender:
         secure = urlsplit(plan.url).scheme == "https"
         self._origin = "{0.scheme}://{0.netloc}".format(urlsplit(plan.url))
         self.client = httpx.AsyncClient(
-            verify=tls_context(plan.ca_file, verify=plan.verify_tls),
+            verify=tls.context(plan.ca_file, verify=plan.verify_tls),
             http2=secure and importlib.util.find_spec("h2") is not None,
             trust_env=plan.proxies,
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),  # the worker sees to all other limits

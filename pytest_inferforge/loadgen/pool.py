@@ -173,15 +173,6 @@ def resolve(host: str, port: int) -> Address:
     return found[0]
 
 
-def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
-    """How the server's certificate is checked: by this system's authorities, by a file's, or not at all."""
-    context = ssl.create_default_context(cafile=ca_file)
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def connect_fault(error: BaseException) -> tuple[str, str]:
     """Why there is no connection, and what was seen."""
     if isinstance(error, TimeoutError):

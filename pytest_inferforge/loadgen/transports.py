@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed forgot it
 
-from pytest_inferforge.loadgen.pool import Pool, resolve, tls_context
+from pytest_inferforge import tls
+from pytest_inferforge.loadgen.pool import Pool, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,10 +27,10 @@ def make_sender(plan: Plan) -> Sender:
 
         return HttpxSender(plan)
     parts = urlsplit(plan.url)
-    tls = tls_context(plan.ca_file, verify=plan.verify_tls) if parts.scheme == "https" else None
+    context = tls.context(plan.ca_file, verify=plan.verify_tls) if parts.scheme == "https" else None
     host = parts.hostname or ""
-    address = resolve(host, parts.port or (443 if tls else 80))
-    return Pool(address=address, host=host, tls=tls, survives_stream=plan.survives_stream)
+    address = resolve(host, parts.port or (443 if context else 80))
+    return Pool(address=address, host=host, tls=context, survives_stream=plan.survives_stream)
 
 
 def unused_proxy(url: str, environ: Mapping[str, str]) -> str | None:

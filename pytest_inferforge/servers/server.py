@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import psutil
 
-from pytest_inferforge import processes
-from pytest_inferforge.errors import EngineError
+from pytest_inferforge import processes, tls
+from pytest_inferforge.errors import EngineError, UsageError
 from pytest_inferforge.servers.spec import is_secret
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_inferforge.processes import Process, StopReport
     from pytest_inferforge.servers.ports import PortLease
     from pytest_inferforge.servers.spec import ServerSpec
+
+ClientKind = TypeVar("ClientKind", httpx.Client, httpx.AsyncClient)
 
 _ANSWER_S = 10.0  # for requests beside the load; a test's own client may be given another timeout
 
@@ -89,24 +90,34 @@ class Server:
         return (os.environ.get(name) or None) if name else None
 
     def client(self, *, timeout_s: float = _ANSWER_S) -> httpx.Client:
-        """A client with the base URL and the key; proxies only where the spec says so. Close it."""
-        return httpx.Client(timeout=timeout_s, **self._client_arguments())
+        """A client with the base URL and the key; proxies only where the spec says so. Close it.
+
+        Raises:
+            UsageError: the file of certificates cannot be read, or the proxy cannot be used.
+        """
+        return self._client(httpx.Client, timeout_s)
 
     def async_client(self, *, timeout_s: float = _ANSWER_S) -> httpx.AsyncClient:
         """The same for asyncio."""
-        return httpx.AsyncClient(timeout=timeout_s, **self._client_arguments())
+        return self._client(httpx.AsyncClient, timeout_s)
 
-    def _client_arguments(self) -> dict[str, Any]:
-        verify: ssl.SSLContext | bool = self.spec.verify_tls
-        if self.spec.ca_file is not None and self.spec.verify_tls:
-            verify = ssl.create_default_context(cafile=self.spec.ca_file)
-        return {
+    def _client(self, kind: type[ClientKind], timeout_s: float) -> ClientKind:
+        arguments: dict[str, Any] = {
             "base_url": self.url,
             "headers": self._headers(),
-            "verify": verify,
+            "verify": tls.context(self.spec.ca_file, verify=self.spec.verify_tls),
             "trust_env": self.spec.proxies,
             "follow_redirects": True,
+            "timeout": timeout_s,
         }
+        try:
+            return kind(**arguments)
+        except (ImportError, ValueError) as error:  # httpx: a SOCKS proxy without its package; no such scheme
+            raise UsageError(
+                "the proxy that the environment names cannot be used",
+                seen=str(error),
+                do="name an HTTP proxy, except this server in NO_PROXY, or install what is missing",
+            ) from error
 
     def metrics(self) -> dict[str, float]:
         """One scrape: samples by name, labelled ones as `name{a="b"}` with the labels sorted.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 
-from pytest_inferforge import engines, processes
+from pytest_inferforge import engines, processes, tls
 from pytest_inferforge.errors import EngineError
 from pytest_inferforge.servers import ports
 from pytest_inferforge.servers.server import Server, exit_words
@@ -123,10 +123,21 @@ def _await_ready(wait: _Wait, budget_s: float) -> None:
 
 
 def _probe(engine: Engine, client: httpx.Client) -> str | None:
-    """None when the server is ready, else what was seen."""
+    """None when the server is ready, else what was seen.
+
+    Raises:
+        EngineError: waiting is of no use.
+    """
     try:
         return engine.ready(client)
     except httpx.ConnectError as error:
+        if (why := tls.distrust(error)) is not None:
+            raise EngineError(
+                f"the certificate of {str(client.base_url).rstrip('/')} is not trusted",
+                seen=f"{_asked(error)} -> certificate verify failed: {why}",
+                do="name a file with the certificates of its authority, --infer-tls-ca=FILE,"
+                " or check none with --infer-tls-insecure",
+            ) from error
         refused = "refused" in str(error).lower()
         return f"{_asked(error)} -> {'connection refused' if refused else error}"
     except httpx.TimeoutException as error:

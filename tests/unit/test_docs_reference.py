@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_inferforge import policy, run, table
+import pytest_inferforge
+from pytest_inferforge import floor, policy, run, table, units
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.engines import ENGINES, llamacpp
 from pytest_inferforge.options import LoadOptions
@@ -14,7 +15,8 @@ from pytest_inferforge.pytest_plugin import cmdline, settings
 from pytest_inferforge.pytest_plugin.fixtures import InferServer
 from pytest_inferforge.records import ComparisonVerdict, SloResult, SloVerdict
 from pytest_inferforge.report import document
-from pytest_inferforge.workload.spec import ARGUMENTS
+from pytest_inferforge.workload import arrivals, content, lengths
+from pytest_inferforge.workload.arguments import ARGUMENTS, CLASS_ARGUMENTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "reference.md").read_text()
@@ -73,7 +75,56 @@ def test_values_of_options_are_those_of_the_command_line(options):
 
 def test_workload_arguments():
     written = first_cells(section("infer_workload").partition("Arrivals:")[0])
-    assert written == [*ARGUMENTS, "pin"]
+    assert set(written) == {*ARGUMENTS, "pin"}
+    of_a_class = written[: written.index("extra_body") + 1]
+    assert {*of_a_class, "share"} == {*CLASS_ARGUMENTS}
+
+
+def forms(title):
+    """(text, type) of each row of the table behind that line which has both, as Python writes them."""
+    rows = section("infer_workload").partition(f"{title}:\n")[2].strip().partition("\n\n")[0]
+    found = re.findall(r"^\| `(.+?)` \| `(.+?)` \|", rows.replace("\\|", "\0"), re.MULTILINE)
+    return [(text.replace("\0", "|"), made) for text, made in found]
+
+
+def typed(made):
+    """A type of ours from its constructor's text."""
+    return eval(made, {name: getattr(pytest_inferforge, name) for name in pytest_inferforge.__all__})
+
+
+@pytest.mark.parametrize(("text", "made"), forms("Arrivals"))
+def test_arrivals_mean_their_types(text, made):
+    assert arrivals.parse(json.loads(text)) == typed(made)
+
+
+@pytest.mark.parametrize(("text", "made"), forms("Lengths"))
+def test_lengths_mean_their_types(text, made, tmp_path):
+    (tmp_path / "lengths.txt").write_text("64\n80\n512\n")
+    assert lengths.parse(json.loads(text), "turns", folder=tmp_path) == typed(made)
+
+
+def test_every_kind_is_in_the_tables():
+    assert {made.partition("(")[0] for _, made in forms("Arrivals")} == {
+        kind.__name__ for kind in arrivals.Arrivals.__args__
+    }
+    assert {made.partition("(")[0] for _, made in forms("Lengths")} == {
+        kind.__name__ for kind in lengths.Lengths.__args__
+    }
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (content.parse_prefixes, "4 x 512 tokens, 80 %"),
+        (content.parse_images, "2 x 512x512"),
+        (content.parse_pause, "exponential 2 s"),
+    ],
+)
+def test_contents_mean_their_types(read, text):
+    kind = type(read(text)).__name__
+    made = re.search(rf"`({kind}\(.*?\))`", section("infer_workload"))[1]
+    assert f'"{text}"' in section("infer_workload")
+    assert read(text) == typed(made)
 
 
 def test_workload_defaults():
@@ -102,7 +153,12 @@ def test_keys_of_the_project_file():
     assert {key for pair in keys for key in pair if key} | tables == settings.FILE_KEYS
     margins = block.partition("[margins]")[2].partition("[limits]")[0]
     assert set(re.findall(r"^(\w+) =", margins, re.MULTILINE)) == settings.MARGINS
-    assert set(re.findall(r"^(\w+) =", block.partition("[limits]")[2], re.MULTILINE)) == settings.LIMITS
+    limits = dict(re.findall(r'^(\w+) = "(.+?)"', block.partition("[limits]")[2], re.MULTILINE))
+    assert set(limits) == set(settings.LIMITS)
+    for name, (field, unit) in settings.LIMITS.items():
+        assert units.parse(limits[name], unit) == getattr(LoadOptions(), field)
+    shown = dict(re.findall(r"^(workers|floor_requests) = (\S+)", block, re.MULTILINE))
+    assert shown == {"workers": '"auto"', "floor_requests": str(LoadOptions().floor_requests)}
 
 
 def test_what_the_server_fixture_offers():
@@ -117,7 +173,10 @@ def test_columns_of_a_request_table():
     assert re.findall(r"`(\w+)`", rows["texts"]) == [*table._TEXTS]
 
 
-@pytest.mark.parametrize(("title", "kind"), [("Run", run.Run), ("RequestTable", table.RequestTable)])
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [("Run", run.Run), ("RunBoot", run.RunBoot), ("RequestTable", table.RequestTable)],
+)
 def test_attributes_that_are_written_exist(title, kind):
     rows = section("A run").partition(f"| `{title}` |")[2].partition("\n\n")[0]
     for name in re.findall(r"^\| (`.*?) \|", rows, re.MULTILINE):
@@ -128,6 +187,12 @@ def test_attributes_that_are_written_exist(title, kind):
 def test_fields_of_an_slo_result():
     row = re.search(r"^\| `\.slos` .*", TEXT, re.MULTILINE)[0]
     assert set(re.findall(r"`([a-z_]+)`", row)) == {*SloResult.__dataclass_fields__}
+
+
+def test_fields_of_what_a_boot_holds():
+    for name, kind in (("client_floor", floor.Floor), ("steps", run.Step)):
+        row = re.search(rf"^\| `\.{name}` \| (.*) \|$", TEXT, re.MULTILINE)[1]
+        assert set(re.findall(r"`([a-z0-9_]+)`", row)) == {*kind.__dataclass_fields__}
 
 
 def test_the_json_example_has_the_documents_keys():
