@@ -4,6 +4,10 @@
 
 One machine runs the timetable server and the client together. Exits with 1 when the 99th percentile of the
 error of `ttft_service_s` is above the limit at 100 req/s (median of the repeats).
+
+    python benchmarks/fidelity.py --vllm PYTHON --guidellm PYTHON --aiperf PYTHON
+
+adds the same errors of other load generators, each in an environment of its own (`peers.md`).
 """
 
 from __future__ import annotations
@@ -17,10 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import peers
 from tabulate import tabulate
 
-from pytest_inferforge import measures
+from pytest_inferforge import floor, measures
 from pytest_inferforge.dialects import DIALECTS
+from pytest_inferforge.errors import MeasuringError
 from pytest_inferforge.loadgen import fleet
 from pytest_inferforge.loadgen.planning import Target, make_plan
 from pytest_inferforge.options import LoadOptions
@@ -45,6 +51,9 @@ class Trial:
     ttft_error_p50_s: float
     ttft_error_p99_s: float
     ttft_error_max_s: float
+    icl_error_p50_s: float
+    icl_error_p99_s: float
+    icl_error_max_s: float
     e2e_error_p50_s: float
     e2e_error_p99_s: float
     e2e_error_max_s: float
@@ -84,22 +93,18 @@ def trial(rate_per_s: float, seconds: float, seed: int) -> Trial:
         drive = fleet.drive([plan], api_key=None, folder=Path(folder), name="fidelity")
         true = server.true_times()
     table = drive.table
-    ttft_s, e2e_s = (measures.values(table, name)[table.ok] for name in ("ttft_service_s", "e2e_service_s"))
-    names = [table.texts["id"][i] for i in np.flatnonzero(table.ok)]
-    ttft_error_s = np.abs(ttft_s - [true[name].ttft_s for name in names])
-    e2e_error_s = np.abs(e2e_s - [true[name].e2e_s for name in names])
+    errors = floor.errors_s(drive, true)
     sent_s = table.times["send_s"][table.ok]
     chunks = len(table.chunk_s)
     return Trial(
         requests=len(table),
         failed=int(table.failed.sum()),
         achieved_per_s=(len(sent_s) - 1) / float(np.ptp(sent_s)),
-        ttft_error_p50_s=_quantile(ttft_error_s, "p50"),
-        ttft_error_p99_s=_quantile(ttft_error_s, "p99"),
-        ttft_error_max_s=_quantile(ttft_error_s, "max"),
-        e2e_error_p50_s=_quantile(e2e_error_s, "p50"),
-        e2e_error_p99_s=_quantile(e2e_error_s, "p99"),
-        e2e_error_max_s=_quantile(e2e_error_s, "max"),
+        **{
+            f"{name}_error_{statistic}_s": _quantile(column, statistic)
+            for name, column in errors.items()
+            for statistic in ("p50", "p99", "max")
+        },
         ttft_p99_s=_quantile(measures.samples(table, "ttft_s"), "p99"),
         lag_p99_s=_quantile(measures.samples(table, "schedule_lag_s"), "p99"),
         cpu_per_chunk_s=drive.cpu_s / chunks,
@@ -127,6 +132,7 @@ def row(rate_per_s: float, trials: list[Trial]) -> dict[str, str]:
         "achieved\nreq/s": f"{middle('achieved_per_s'):.1f}",
         "requests": f"{sum(t.requests for t in trials)}" + (f", {failed} failed" if failed else ""),
         "ttft_service error, ms\np50 / p99 / max": errors("ttft"),
+        "icl error, ms\np50 / p99 / max": errors("icl"),
         "e2e_service error, ms\np50 / p99 / max": errors("e2e"),
         "ttft p99\nms": ms("ttft_p99_s"),
         "lag p99\nms": ms("lag_p99_s"),
@@ -161,6 +167,7 @@ def main() -> int:
         "--limit-ms", type=float, default=1.0, help=f"of the ttft error's p99 at {JUDGED_RATE:g} req/s"
     )
     parser.add_argument("--seed", type=int, default=1)
+    peers.add_arguments(parser)
     arguments = parser.parse_args()
     neighbours = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.neighbours)
@@ -174,6 +181,7 @@ def main() -> int:
             rows.append(row(rate, trials))
             p99_s = statistics.median(t.ttft_error_p99_s for t in trials)
             late |= rate == JUDGED_RATE and p99_s * 1e3 > arguments.limit_ms
+        others = _others(peers.given(arguments), arguments)
     finally:
         for neighbour in neighbours:
             neighbour.kill()
@@ -184,9 +192,26 @@ def main() -> int:
         f" {OUTPUT_TOKENS} tokens a request, {arguments.neighbours} busy neighbours"
     )
     print(tabulate(rows, headers="keys", disable_numparse=True))
+    if others:
+        print(
+            "others, one run each; errors are of quantiles over all requests, because their ids are not ours"
+        )
+        print(tabulate(others, headers="keys", disable_numparse=True))
     if late:
         print(f"ttft_service error p99 at {JUDGED_RATE:g} req/s is above {arguments.limit_ms:g} ms")
     return int(late)
+
+
+def _others(pythons: dict[str, Path], arguments: argparse.Namespace) -> list[dict[str, str]]:
+    """The rows of the other tools; what failed is said and left out."""
+    rows = []
+    for name, python in pythons.items():
+        for rate in arguments.rates:
+            try:
+                rows.append(peers.row(peers.measure(name, python, rate, arguments.seconds, arguments.seed)))
+            except MeasuringError as error:
+                print(f"{name} at {rate:g} req/s: {error}")
+    return rows
 
 
 def _quantile(column: np.ndarray, name: str) -> float:

@@ -97,7 +97,7 @@ def steady_window(table: RequestTable) -> tuple[float, float] | None:
     first, last = window
     when, weight = _events(table, "output_tok_per_s", None)
     counted, _ = np.histogram(when, bins=_MSER_SLICES, range=window, weights=weight)
-    return first + (last - first) * steady.mser(counted.astype(float)) / _MSER_SLICES, last
+    return first + (last - first) * steady.build_up(counted.astype(float)) / _MSER_SLICES, last
 
 
 def _outer_window(table: RequestTable) -> tuple[float, float] | None:

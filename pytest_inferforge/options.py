@@ -43,6 +43,7 @@ class LoadOptions:
     warmup_waves: int = 2
     warmup_max_concurrency: int = 32
     quick_requests: int = 4
+    tokenizer: str | None = None  # a tokenizer.json, for servers that count no tokens
     workers: str = "auto"  # or a number, or ray:N, ray:N@address
     worker_cpu_wanted: float = 0.5  # of a core: what "auto" plans for
     floor_requests: int = 300  # at least so many measure the client's own error; 0: not measured

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,12 @@ from pytest_inferforge.pytest_plugin import cmdline, settings
 from pytest_inferforge.testing.suite import Suite
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "example_suites").rglob("*.md")),
+]
+EXAMPLES = sorted(path for path in (ROOT / "example_suites").iterdir() if path.is_dir())
 NOT_RUN = "<!-- not run -->"
 # Other programs of the machine may hold the client up: that is not what these tests are about.
 _CALM = '[limits]\nschedule_lag = "1 s"\n'
@@ -53,6 +59,16 @@ def suites():
     return [block for block in blocks("python") if block.run]
 
 
+def files(page):
+    """Name -> content of the data files that a page shows; each is named in the text above it."""
+    found = {}
+    for block in blocks("jsonl"):
+        if block.page == page:
+            before = "\n".join(page.read_text().splitlines()[: block.line])
+            found[re.findall(r"[\w-]+\.jsonl", before)[-1]] = block.content
+    return found
+
+
 def test_there_is_something_to_check():
     assert len(suites()) >= 3
     assert blocks("toml")
@@ -65,9 +81,22 @@ def test_python_blocks_run_as_suites(block, tmp_path):
     suite.write("inferforge.toml", _CALM)
     suite.write("pytest.ini", "[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     suite.write("test_block.py", block.content)
+    for name, content in files(block.page).items():
+        suite.write(name, content)
     done = suite.run("--infer-quick", "--infer-backend=llama.cpp", "--strict-markers")
     assert done.exit_code == 0, done.output
     assert "Warning" not in done.output
+
+
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+def test_example_suites_run_where_they_are_copied_to(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
+    suite = Suite(tmp_path)
+    suite.write("inferforge.toml", _CALM)
+    suite.write("pytest.ini", "[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    done = suite.run("--infer-quick", "--infer-backend=llama.cpp", "--strict-markers")
+    assert done.exit_code == 0, done.output
+    assert set(done.outcomes.values()) == {"passed"}
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)
@@ -80,6 +109,11 @@ def test_toml_blocks_are_read(block, tmp_path):
 @pytest.mark.parametrize("block", blocks("json"), ids=str)
 def test_json_blocks_are_json(block):
     json.loads(block.content)
+
+
+@pytest.mark.parametrize("block", blocks("jsonl"), ids=str)
+def test_lines_of_data_files_are_json(block):
+    assert [json.loads(line) for line in block.content.splitlines()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

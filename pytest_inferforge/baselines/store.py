@@ -13,17 +13,18 @@ import os
 import re
 import secrets
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from pytest_inferforge.codec import decode_row, decode_session, encode_row, encode_session
 from pytest_inferforge.errors import BaselineError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from pytest_inferforge.records import RequestRecord, SessionResult
 
+_QUICK = 3  # of gzip's levels: a soak has millions of rows
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -44,7 +45,7 @@ class FolderStore:
         path = folder / f"{_checked(session.id, 'session id')}.json"
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            _write_new(path, encode_session(session))
+            _write_new(path, lambda file: file.write(encode_session(session)))
         except FileExistsError as error:
             raise BaselineError(
                 f"session {session.id} is in baseline {name} already",
@@ -91,7 +92,7 @@ class FolderStore:
         folder = runs / _checked(session_id, "session id")
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            _write_new(runs / ".gitignore", b"*\n")
+            _write_new(runs / ".gitignore", lambda file: file.write(b"*\n"))
         return folder
 
     def _folder(self, name: str) -> Path:
@@ -99,13 +100,18 @@ class FolderStore:
 
 
 def write_rows(path: Path, rows: Iterable[RequestRecord]) -> None:
-    """Write requests as gzipped JSON lines, whole or not at all.
+    """Write requests as gzipped JSON lines, one after the other, whole or not at all.
 
     Raises:
         FileExistsError: there is such a file; it is left as it is.
     """
-    content = b"".join(encode_row(row) + b"\n" for row in rows)
-    _write_new(path, gzip.compress(content, compresslevel=6, mtime=0))
+
+    def write(file: BinaryIO) -> None:
+        with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=_QUICK, mtime=0) as packed:
+            for row in rows:
+                packed.write(encode_row(row) + b"\n")
+
+    _write_new(path, write)
 
 
 def read_rows(path: Path) -> Iterator[RequestRecord]:
@@ -143,12 +149,12 @@ def _read(path: Path) -> SessionResult:
     return session
 
 
-def _write_new(path: Path, content: bytes) -> None:
+def _write_new(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file that must not exist: readers see all of it or nothing, and of two writers one wins."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with draft.open("xb") as file:
-            file.write(content)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         _publish(draft, path)

@@ -58,6 +58,10 @@ def add_options(parser: pytest.Parser) -> None:
         "--infer-workers", metavar="N",
         help="processes that drive the load: auto (default), a number, ray:N or ray:N@HOST:PORT",
     )  # fmt: skip
+    add(
+        "--infer-tokenizer", metavar="FILE",
+        help="a tokenizer.json, for a server that counts no tokens and has no route to its tokenizer",
+    )  # fmt: skip
     add("--infer-tls-ca", metavar="FILE", help="certificates of the authority behind an https URL")
     add("--infer-tls-insecure", action="store_true", help="do not check the certificate of an https URL")
     add("--infer-port", metavar="PORT", type=int, help="boot the server on this port instead of a free one")

@@ -228,7 +228,7 @@ class Measurer:
     def _bank(self, server: Server, api: Api, *, ids: bool) -> WordBank:
         key = (server.spec, api, ids)
         if key not in self._banks:
-            self._banks[key] = tokens.learn(server, api, ids=ids)
+            self._banks[key] = tokens.learn(server, api, ids=ids, tokenizer=self._load.tokenizer)
         return self._banks[key]
 
 

@@ -125,6 +125,9 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
             _table(file, "limits"),
             quick=option["infer_quick"],
             workers=option["infer_workers"] or str(file.get("workers", LoadOptions().workers)),
+            tokenizer=None
+            if option["infer_tokenizer"] is None
+            else str(invocation / option["infer_tokenizer"]),
             floor_requests=_whole(file.get("floor_requests", LoadOptions().floor_requests), "floor_requests"),
         ),
         ca_file=None if option["infer_tls_ca"] is None else str(invocation / option["infer_tls_ca"]),
@@ -257,7 +260,9 @@ def _judge(margins: Mapping[str, Any]) -> JudgeOptions:
     return JudgeOptions(**chosen)
 
 
-def _load(limits: Mapping[str, Any], *, quick: bool, workers: str, floor_requests: int) -> LoadOptions:
+def _load(
+    limits: Mapping[str, Any], *, quick: bool, workers: str, tokenizer: str | None, floor_requests: int
+) -> LoadOptions:
     """How load is driven, and the limits beyond which a run is not judged: `schedule_lag = "5 ms"`.
 
     Under quick there are none, and the client's own error is not measured.
@@ -272,11 +277,11 @@ def _load(limits: Mapping[str, Any], *, quick: bool, workers: str, floor_request
         raise UsageError("floor_requests cannot be negative", seen=str(floor_requests), do="write 300, or 0")
     if quick:
         never: dict[str, Any] = dict.fromkeys((field for field, _ in LIMITS.values()), math.inf)
-        return LoadOptions(workers=workers, floor_requests=0, **never)
+        return LoadOptions(workers=workers, tokenizer=tokenizer, floor_requests=0, **never)
     chosen: dict[str, Any] = {
         LIMITS[name][0]: _limit(name, value, LIMITS[name][1]) for name, value in limits.items()
     }
-    return LoadOptions(workers=workers, floor_requests=floor_requests, **chosen)
+    return LoadOptions(workers=workers, tokenizer=tokenizer, floor_requests=floor_requests, **chosen)
 
 
 def _limit(name: str, value: object, unit: str) -> float:

@@ -2,49 +2,91 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from pytest_inferforge.dialects import DIALECTS
-from pytest_inferforge.errors import MeasuringError
+from pytest_inferforge.errors import MeasuringError, UsageError
 from pytest_inferforge.workload import prompts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_inferforge.servers.server import Server
     from pytest_inferforge.workload.prompts import WordBank
     from pytest_inferforge.workload.spec import Api
+
+    Split = Callable[[str], list[int]]  # a text -> the ids of its tokens
 
 _TIMEOUT_S = 120.0
 _WHAT = "the server could not be asked how long a prompt is"
 
 
-def learn(server: Server, api: Api, *, ids: bool) -> WordBank:
-    """The one-token words of a server. Completions are counted by its tokenizer where it has a route to it,
-    chats by the usage of a short answer, which includes the template. `ids`: also the words' token ids.
+def learn(server: Server, api: Api, *, ids: bool, tokenizer: str | None = None) -> WordBank:
+    """The one-token words of a server, by what it counts itself: the usage of a short answer, which includes
+    its template; where it reports none, its route to the tokenizer, or a local `tokenizer` (a file), without
+    the template. `ids`: also the words' token ids, from one of the latter.
 
     Raises:
-        MeasuringError: it does not answer, refuses, reports no usage, or has no route to its tokenizer.
+        MeasuringError: it does not answer, refuses, or nothing counts.
     """
     dialect = DIALECTS[server.dialect_name]
     with server.client(timeout_s=_TIMEOUT_S) as client:
-        bank = prompts.learn(lambda text: count_tokens(client, server, api, text))
+        split: Split | None = None
+        if tokenizer is not None:
+            split = _local(tokenizer)
+        elif dialect.tokenize_path is not None:
+            split = functools.partial(tokenize, client, server)
+        bank = prompts.learn(_counter(client, server, api, split))
         if not ids:
             return bank
-        if dialect.tokenize_path is None:
+        if split is None:
             raise MeasuringError(
                 "prompts cannot be given as token ids for this server",
                 seen=f"the dialect {dialect.name} has no route to the tokenizer",
-                do="drop token_ids",
+                do="name a local one with --infer-tokenizer=FILE, or drop token_ids",
             )
-        return prompts.with_ids(bank, lambda text: tokenize(client, server, text))
+        return prompts.with_ids(bank, split)
 
 
-def count_tokens(client: httpx.Client, server: Server, api: Api, text: str) -> int:
+def _counter(client: httpx.Client, server: Server, api: Api, split: Split | None) -> Callable[[str], int]:
+    """What counts the tokens of a text."""
+    if count_tokens(client, server, api, "a") is not None:
+        return lambda text: count_tokens(client, server, api, text) or 0
+    if split is None:
+        raise MeasuringError(
+            _WHAT,
+            seen="its answers have no usage.prompt_tokens, and it has no route to its tokenizer",
+            do="name its tokenizer with --infer-tokenizer=FILE (a tokenizer.json)",
+        )
+    return lambda text: len(split(text))
+
+
+def _local(path: str) -> Split:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise UsageError(
+            "a local tokenizer needs the package tokenizers",
+            seen=f"--infer-tokenizer={path}",
+            do='pip install "pytest-inferforge[tokenizer]"',
+        ) from error
+    try:
+        loaded = Tokenizer.from_file(path)
+    except Exception as error:  # the package raises nothing narrower
+        raise UsageError("not a tokenizer", seen=f"{path}: {error}", do="give a tokenizer.json") from error
+    return lambda text: [int(token) for token in loaded.encode(text, add_special_tokens=False).ids]
+
+
+def count_tokens(client: httpx.Client, server: Server, api: Api, text: str) -> int | None:
     """How many prompt tokens the server counts for a text, template included: its usage of a short answer.
 
+    None: it reports none.
+
     Raises:
-        MeasuringError: it does not answer, refuses, or reports no usage.
+        MeasuringError: it does not answer or refuses.
     """
     dialect = DIALECTS[server.dialect_name]
     path = dialect.chat_path if api == "chat" else dialect.completions_path
@@ -55,12 +97,8 @@ def count_tokens(client: httpx.Client, server: Server, api: Api, text: str) -> i
     answer = _post(client, server, path, body)
     try:
         return int(answer.json()["usage"]["prompt_tokens"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise MeasuringError(
-            _WHAT,
-            seen=f"no usage.prompt_tokens in {answer.text[:200]}",
-            do="prompts of an exact length need a server that reports usage",
-        ) from error
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def tokenize(client: httpx.Client, server: Server, text: str) -> list[int]:

@@ -59,7 +59,8 @@ class Timetable:
     time, the rest waits; None: all at once. `close`: every reply says `Connection: close`. `tls_cert`,
     `tls_key`: PEM files; with them it speaks TLS. `tick_s`: tokens wait for the next multiple of it on the
     machine's monotonic clock, so that many streams are written together; None: each at its own time.
-    `restart_after_index`: from that request on its metrics say that it was started an hour later.
+    `counts_tokens`: plain replies carry usage. `restart_after_index`: from that request on its metrics say
+    that it was started an hour later.
     """
 
     ttft_s: float = 0.05
@@ -69,6 +70,7 @@ class Timetable:
     slots: int | None = None
     tick_s: float | None = None
     restart_after_index: int | None = None
+    counts_tokens: bool = True
     faults: Mapping[int, str] = field(default_factory=dict)
     closures: tuple[Closure, ...] = ()
     close: bool = False

@@ -17,6 +17,7 @@ import socket
 import ssl
 import sys
 import time
+import zlib
 from collections import deque
 from pathlib import Path
 from time import monotonic_ns
@@ -208,6 +209,9 @@ class Peer(asyncio.Protocol):
             self.whole(200, f"process_start_time_seconds {server.started_at_unix_s}\n")
         elif self.path == b"/timetable/log":
             self.whole(200, server.log)
+        elif self.path == b"/tokenize":
+            words = json.loads(b"".join(self.body))["prompt"].split()
+            self.whole(200, {"tokens": [zlib.crc32(word.encode()) % 50_000 for word in words]})
         elif self.path in (b"/v1/completions", b"/v1/chat/completions"):
             self.generate(json.loads(b"".join(self.body)), received_ns, chat=b"chat" in self.path)
         else:
@@ -228,10 +232,10 @@ class Peer(asyncio.Protocol):
         if index is not None and index in server.closures:
             server.close_for_a_while(server.closures[index])
         if not request.get("stream"):
-            usage = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens}
-            self.whole(
-                200, {"choices": [{"text": " tok" * tokens, "finish_reason": "length"}], "usage": usage}
-            )
+            whole: dict[str, Any] = {"choices": [{"text": " tok" * tokens, "finish_reason": "length"}]}
+            if server.config["counts_tokens"]:
+                whole["usage"] = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens}
+            self.whole(200, whole)
             return
         stream = Stream(self, name, index, tokens, chat, server.times(name, tokens))
         stream.prompt_tokens = prompt_tokens

@@ -180,3 +180,38 @@ def test_several_workers_drive_one_load(suite, timetable):
     wrong = suite.run(f"--infer-url={timetable()}", "--infer-workers=two")
     assert wrong.exit_code == 4
     assert "workers are not readable" in wrong.output
+
+
+TOKENS = """
+    import pytest
+
+    @pytest.mark.infer_workload(arrivals="closed 2", requests=8, output_tokens=2, warmup=0, {more})
+    def test_a(infer_run):
+        assert infer_run.requests.counts["prompt_tokens"].tolist() == [40] * 8
+"""
+
+
+def test_prompts_may_be_token_ids(suite, timetable):
+    suite.write("test_a.py", TOKENS.format(more="prompt_tokens=40, token_ids=True"))
+    assert suite.run(f"--infer-url={timetable()}", "--infer-backend=vllm").exit_code == 0
+    refused = suite.run(f"--infer-url={timetable()}", "--infer-backend=openai")
+    assert "has no route to the tokenizer" in refused.failures["test_a.py::test_a"]
+
+
+def test_where_a_server_counts_no_tokens_its_tokenizer_is_asked_or_a_local_one(suite, timetable):
+    tokenizers = pytest.importorskip("tokenizers", reason="pip install tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made.save(str(suite.folder / "tokenizer.json"))
+    suite.write("test_a.py", TOKENS.format(more="prompt_tokens=40"))
+    url = timetable(counts_tokens=False)
+    assert suite.run(f"--infer-url={url}", "--infer-backend=vllm").exit_code == 0
+    lost = suite.run(f"--infer-url={url}", "--infer-backend=openai")
+    assert "name its tokenizer with --infer-tokenizer=FILE" in lost.failures["test_a.py::test_a"]
+    local = suite.run(f"--infer-url={url}", "--infer-backend=openai", "--infer-tokenizer=tokenizer.json")
+    assert local.exit_code == 0, local.output
+
+
+def test_a_very_long_prompt_has_its_length_too(suite, timetable):
+    suite.write("test_a.py", TOKENS.replace("[40] * 8", "[120_000] * 8").format(more="prompt_tokens=120_000"))
+    assert suite.run(f"--infer-url={timetable()}").exit_code == 0
