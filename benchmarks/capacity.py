@@ -11,22 +11,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
+import driving
 import numpy as np
 from tabulate import tabulate
 
-from pytest_inferforge.dialects import DIALECTS
-from pytest_inferforge.loadgen import fleet
-from pytest_inferforge.loadgen.planning import Target, make_plan
-from pytest_inferforge.options import LoadOptions
-from pytest_inferforge.testing.timetable import Timetable, TimetableServer
-from pytest_inferforge.words import WORDS
-from pytest_inferforge.workload import arguments as workloads
-from pytest_inferforge.workload import schedule
-from pytest_inferforge.workload.prompts import WordBank
+from pytest_inferforge.testing.timetable import Timetable
 
 TICK_S = 0.01
 OUTPUT_TOKENS = 200  # 2 s a request
@@ -49,27 +40,14 @@ class Trial:
 
 def trial(streams: int, seconds: float, seed: int) -> Trial:
     """Drive `streams` users at once."""
-    options = LoadOptions()
-    asked = {
-        "arrivals": f"closed {streams} ramp 1 s",
-        "duration": seconds,
-        "prompt_tokens": 32,
-        "output_tokens": OUTPUT_TOKENS,
-        "seed": seed,
-        "warmup": 0,
-    }
-    drawn = schedule.build(workloads.from_arguments(asked, options), warmup_waves=0, warmup_max_concurrency=1)
-    timetable = Timetable(ttft_s=0.02, gap_s=TICK_S, spread=0.0, seed=seed, tick_s=TICK_S)
-    with TimetableServer(timetable) as server, tempfile.TemporaryDirectory() as folder:
-        target = Target(
-            base_url=server.url,
-            model="timetable",
-            dialect=DIALECTS["vllm"],
-            banks={"completions": WordBank(words=WORDS, overhead_tokens=1)},
-        )
-        plan = make_plan(drawn, target, id_prefix="k", salt=str(seed), connect_lead_s=options.connect_lead_s)
-        drive = fleet.drive([plan], api_key=None, folder=Path(folder), name="capacity")
-        true = server.true_times()
+    drive, true = driving.drive(
+        Timetable(ttft_s=0.02, gap_s=TICK_S, spread=0.0, seed=seed, tick_s=TICK_S),
+        arrivals=f"closed {streams} ramp 1 s",
+        duration=seconds,
+        output_tokens=OUTPUT_TOKENS,
+        seed=seed,
+        warmup=0,
+    )
     table, (cost,) = drive.table, drive.workers
     steady = (table.chunk_s > 2.0) & (table.chunk_s < seconds)
     written, received, ticks = _pairs(table, true)

@@ -21,22 +21,16 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+import driving
 import msgspec
 import uvloop
 from tabulate import tabulate
 
-from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.loadgen import fleet
 from pytest_inferforge.loadgen.bodies import Columns, RequestWriter
 from pytest_inferforge.loadgen.plan import Plan
-from pytest_inferforge.loadgen.planning import Target, make_plan
 from pytest_inferforge.loadgen.priority import hurry
-from pytest_inferforge.options import LoadOptions
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer
-from pytest_inferforge.words import WORDS
-from pytest_inferforge.workload import arguments as workloads
-from pytest_inferforge.workload import schedule
-from pytest_inferforge.workload.prompts import WordBank
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -115,25 +109,15 @@ def bare(plan_path: str) -> None:
 
 def compare(rate_per_s: float, seconds: float, seed: int) -> tuple[float, float]:
     """CPU seconds per chunk of our client and of the bare loop."""
-    arguments = {
-        "arrivals": f"poisson {rate_per_s} req/s",
-        "duration": seconds,
-        "prompt_tokens": 32,
-        "output_tokens": OUTPUT_TOKENS,
-        "seed": seed,
-        "warmup": 0,
-    }
-    drawn = schedule.build(
-        workloads.from_arguments(arguments, LoadOptions()), warmup_waves=0, warmup_max_concurrency=1
-    )
     with TimetableServer(Timetable()) as server, tempfile.TemporaryDirectory() as folder:
-        target = Target(
-            base_url=server.url,
-            model="timetable",
-            dialect=DIALECTS["vllm"],
-            banks={"completions": WordBank(words=WORDS, overhead_tokens=1)},
+        plan = driving.plan(
+            server.url,
+            arrivals=f"poisson {rate_per_s} req/s",
+            duration=seconds,
+            output_tokens=OUTPUT_TOKENS,
+            seed=seed,
+            warmup=0,
         )
-        plan = make_plan(drawn, target, id_prefix="c", salt=str(seed), connect_lead_s=0.05)
         path = Path(folder) / "bare.plan"
         path.write_bytes(msgspec.msgpack.encode(plan))
         output = subprocess.run(

@@ -16,28 +16,22 @@ import argparse
 import statistics
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+import driving
 import numpy as np
 import peers
 from tabulate import tabulate
 
 from pytest_inferforge import floor, measures
-from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.errors import MeasuringError
-from pytest_inferforge.loadgen import fleet
-from pytest_inferforge.loadgen.planning import Target, make_plan
-from pytest_inferforge.options import LoadOptions
-from pytest_inferforge.testing.timetable import Timetable, TimetableServer
-from pytest_inferforge.words import WORDS
-from pytest_inferforge.workload import arguments as workloads
-from pytest_inferforge.workload import schedule
-from pytest_inferforge.workload.prompts import WordBank
+from pytest_inferforge.testing.timetable import Timetable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OUTPUT_TOKENS = 64
-PROMPT_TOKENS = 32
 JUDGED_RATE = 100.0
 
 
@@ -65,33 +59,13 @@ class Trial:
 
 def trial(rate_per_s: float, seconds: float, seed: int) -> Trial:
     """Drive the timetable server once at a Poisson rate."""
-    options = LoadOptions()
-    workload = workloads.from_arguments(
-        {
-            "arrivals": f"poisson {rate_per_s} req/s",
-            "duration": seconds,
-            "prompt_tokens": PROMPT_TOKENS,
-            "output_tokens": OUTPUT_TOKENS,
-            "seed": seed,
-        },
-        options,
+    drive, true = driving.drive(
+        Timetable(ttft_s=0.05, gap_s=0.01, spread=0.2, seed=seed),
+        arrivals=f"poisson {rate_per_s} req/s",
+        duration=seconds,
+        output_tokens=OUTPUT_TOKENS,
+        seed=seed,
     )
-    drawn = schedule.build(
-        workload,
-        warmup_waves=options.warmup_waves,
-        warmup_max_concurrency=options.warmup_max_concurrency,
-    )
-    server = TimetableServer(Timetable(ttft_s=0.05, gap_s=0.01, spread=0.2, seed=seed))
-    with server, tempfile.TemporaryDirectory() as folder:
-        target = Target(
-            base_url=server.url,
-            model="timetable",
-            dialect=DIALECTS["vllm"],
-            banks={"completions": WordBank(words=WORDS, overhead_tokens=1)},
-        )
-        plan = make_plan(drawn, target, id_prefix="f", salt=str(seed), connect_lead_s=options.connect_lead_s)
-        drive = fleet.drive([plan], api_key=None, folder=Path(folder), name="fidelity")
-        true = server.true_times()
     table = drive.table
     errors = floor.errors_s(drive, true)
     sent_s = table.times["send_s"][table.ok]

@@ -10,49 +10,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from pathlib import Path
 
+import driving
 import numpy as np
 from tabulate import tabulate
 
-from pytest_inferforge.dialects import DIALECTS
-from pytest_inferforge.loadgen import fleet
-from pytest_inferforge.loadgen.planning import Target, make_plan
-from pytest_inferforge.options import LoadOptions
-from pytest_inferforge.testing.timetable import Timetable, TimetableServer
-from pytest_inferforge.words import WORDS
-from pytest_inferforge.workload import arguments as workloads
-from pytest_inferforge.workload import schedule
-from pytest_inferforge.workload.prompts import WordBank
+from pytest_inferforge.testing.timetable import Timetable
 
 OUTPUT_TOKENS = 8
-
-
-def run(rate_per_s: float, requests: int, seed: int) -> fleet.Drive:
-    options = LoadOptions()
-    asked = {
-        "arrivals": f"poisson {rate_per_s:g} req/s",
-        "requests": requests,
-        "prompt_tokens": 32,
-        "output_tokens": OUTPUT_TOKENS,
-        "seed": seed,
-    }
-    drawn = schedule.build(
-        workloads.from_arguments(asked, options), warmup_waves=1, warmup_max_concurrency=32
-    )
-    with (
-        TimetableServer(Timetable(ttft_s=0.05, gap_s=0.01)) as server,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        target = Target(
-            base_url=server.url,
-            model="timetable",
-            dialect=DIALECTS["vllm"],
-            banks={"completions": WordBank(words=WORDS, overhead_tokens=1)},
-        )
-        plan = make_plan(drawn, target, id_prefix="m", salt=str(seed), connect_lead_s=options.connect_lead_s)
-        return fleet.drive([plan], api_key=None, folder=Path(folder), name="soak")
 
 
 def main() -> int:
@@ -62,7 +27,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--most", type=float, default=1.05, metavar="TIMES")
     arguments = parser.parse_args()
-    drive = run(arguments.rate, arguments.requests, arguments.seed)
+    drive, _ = driving.drive(
+        Timetable(ttft_s=0.05, gap_s=0.01, seed=arguments.seed),
+        arrivals=f"poisson {arguments.rate:g} req/s",
+        requests=arguments.requests,
+        output_tokens=OUTPUT_TOKENS,
+        seed=arguments.seed,
+    )
     (worker,) = drive.workers
     when_s, size = (np.array(column) for column in zip(*worker.memory_bytes, strict=True))
     loaded = when_s <= drive.table.times["due_s"].max()  # not the look after the end

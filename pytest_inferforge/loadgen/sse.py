@@ -6,6 +6,7 @@ completions and chat completions; engines' own additions as their sources show t
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _SHORT = 16  # bytes: the end of a stream may be no longer, with spaces around it
 Piece = tuple[int, bytes]  # when it arrived (ns), what arrived
+Event = tuple[int, bytes, bytes]  # when its last byte arrived (ns), its type, its data
 
 
 class _Details(msgspec.Struct):
@@ -63,6 +65,7 @@ class _Event(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Event).decode
+_decode_many = msgspec.json.Decoder(list[_Event]).decode
 
 
 class Reply(msgspec.Struct, kw_only=True):
@@ -88,7 +91,7 @@ class Reply(msgspec.Struct, kw_only=True):
     text: list[str] | None = None  # what the user sees, when it is to be kept
 
 
-def events(pieces: Iterable[Piece]) -> Iterator[tuple[int, bytes, bytes]]:
+def events(pieces: Iterable[Piece]) -> Iterator[Event]:
     r"""Server-sent events as (arrival of the byte that ended them, event type, data).
 
     Lines end in LF, CRLF or CR (the CR ends the line; a LF after it belongs to it, whenever it comes);
@@ -139,18 +142,48 @@ def read_stream(pieces: Iterable[Piece]) -> Reply:
 
 def reading(pieces: Iterable[Piece], reply: Reply, events_a_step: int) -> Iterator[None]:
     """`read_stream` into an empty reply, in steps; it says what it came to when the last was taken."""
-    for count, (when, kind, data) in enumerate(events(pieces), start=1):
+    arriving = events(pieces)
+    while step := list(itertools.islice(arriving, events_a_step)):
         if reply.first_event_ns is None:
-            reply.first_event_ns = when
-        if len(data) < _SHORT and data.strip() == b"[DONE]":
-            reply.done = True
-        else:
-            _read_event(reply, when, kind, data)
-            if reply.fault is not None:
-                return
-        if count % events_a_step == 0:
-            yield
+            reply.first_event_ns = step[0][0]
+        if not _read_together(reply, step):
+            for when, kind, data in step:
+                if len(data) < _SHORT and data.strip() == b"[DONE]":
+                    reply.done = True
+                    continue
+                _read_event(reply, when, kind, data)
+                if reply.fault is not None:
+                    return
+        yield
     _close(reply)
+
+
+def _read_together(reply: Reply, step: list[Event]) -> bool:
+    """Read a step's events by one call of the decoder; False: nothing was read, they want a look each."""
+    try:
+        found = _decode_many(b"[" + b",".join([data for _, _, data in step]) + b"]")
+    except msgspec.DecodeError:
+        return False
+    if len(found) != len(step) or any(
+        event.error is not None or kind for event, (_, kind, _) in zip(found, step, strict=True)
+    ):
+        return False
+    stamps = reply.chunk_ns
+    for event, (when, _, _) in zip(found, step, strict=True):
+        if len(event.choices) == 1 and event.usage is None and event.timings is None:
+            choice = event.choices[0]
+            delta = choice.delta
+            text = choice.text
+            if delta is not None:
+                more = delta.reasoning_content or delta.reasoning or delta.tool_calls
+                text = None if more else delta.content
+            # what nearly all are: a piece of text and nothing else
+            if text and choice.finish_reason is None and reply.text is None and reply.first_visible_ns:
+                stamps.append(when)
+                reply.last_token_ns = when
+                continue
+        _take(reply, when, event)
+    return True
 
 
 def read_whole(when: int, body: bytes) -> Reply:

@@ -204,9 +204,10 @@ def test_a_proxy_that_makes_no_tunnel(says, reason, detail, serve, drive_plan, m
 
 
 class Http2Answers(asyncio.Protocol):
-    """Streams four tokens to each request; the one named t-3 is reset after two of them."""
+    """Streams four tokens to each request; at the third of the one named t-3, something `breaks`."""
 
-    def __init__(self):
+    def __init__(self, breaks):
+        self.breaks = breaks
         self.line = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
         self.names = {}
         self.tasks = set()
@@ -230,13 +231,29 @@ class Http2Answers(asyncio.Protocol):
                 self.tasks.add(task)
         self.flush()
 
+    def break_off(self, stream):
+        if self.breaks == "stream":
+            self.line.reset_stream(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
+        elif self.breaks == "politely":
+            self.line.close_connection()
+        elif self.breaks == "garbage":
+            self.transport.write(bytes(64))
+        else:
+            self.transport.abort()
+
+    def connection_lost(self, exc):
+        for task in self.tasks:
+            task.cancel()
+
     async def answer(self, stream):
         self.line.send_headers(stream, [(":status", "200"), ("content-type", "text/event-stream")])
         for k in range(4):
             await asyncio.sleep(0.02)
             if k == 2 and self.names[stream] == b"t-3":
-                self.line.reset_stream(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
+                self.break_off(stream)
                 self.flush()
+                return
+            if self.line.state_machine.state is h2.connection.ConnectionState.CLOSED:
                 return
             self.line.send_data(stream, b'data: {"choices": [{"text": " tok"}]}\n\n')
             self.flush()
@@ -248,7 +265,7 @@ def test_streams_of_http2_share_a_connection_and_one_may_break(certificate, serv
     tls = server_tls(certificate, "h2")
 
     async def answer(sock):
-        await asyncio.get_running_loop().connect_accepted_socket(Http2Answers, sock, ssl=tls)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Http2Answers("stream"), sock, ssl=tls)
 
     driven = drive_plan(
         f"https://127.0.0.1:{serve(answer)}", transport="httpx", ca_file=certificate.authority,
@@ -259,3 +276,19 @@ def test_streams_of_http2_share_a_connection_and_one_may_break(certificate, serv
     assert {r.index: len(r.chunk_s) for r in driven.table} == dict.fromkeys(range(12), 4) | {3: 2}
     whole = [r for r in driven.table if r.status is RequestStatus.OK]
     assert median(r.chunk_s[-1] - r.chunk_s[0] for r in whole) > 0.04  # they came one by one
+
+
+@pytest.mark.parametrize("breaks", ["politely", "garbage", "at once"])
+def test_a_connection_of_http2_that_breaks_takes_its_streams_with_it_and_no_more(
+    breaks, certificate, serve, drive_plan, tmp_path
+):
+    tls = server_tls(certificate, "h2")
+
+    async def answer(sock):
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Http2Answers(breaks), sock, ssl=tls)
+
+    driven = drive_plan(
+        f"https://127.0.0.1:{serve(answer)}", transport="httpx", ca_file=certificate.authority,
+        due_s=(*every(0.02, 6), *(1.0 + t for t in every(0.02, 6))), stall_s=0.5,
+    )  # fmt: skip
+    print([f.read_text()[-1500:] for f in tmp_path.glob("*.log")][0])
