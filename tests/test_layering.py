@@ -50,6 +50,7 @@ OWNERS = {
     "_pytest": {"pytest_plugin"},
     "httptools": {"loadgen", "testing"},
     "uvloop": {"loadgen", "testing"},
+    "h2": {"loadgen"},
     "httpx": {"loadgen", "servers", "engines", "pytest_plugin", "testing"},
     "psutil": {"processes", "servers"},
     "ray": {"loadgen"},

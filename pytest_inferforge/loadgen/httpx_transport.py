@@ -35,15 +35,22 @@ class HttpxSender:
     """Hands each exchange to one httpx client, which keeps and opens the connections.
 
     An exchange that got no byte of a reply on a connection that had been used before is sent once more, as
-    `pool.Pool` does.
+    `pool.Pool` does. When a server ends an HTTP/2 connection in good order (GOAWAY), what runs on it is cut:
+    httpx gives those streams up, although the server would finish them.
     """
 
     def __init__(self, plan: Plan) -> None:
-        secure = urlsplit(plan.url).scheme == "https"
-        self._origin = "{0.scheme}://{0.netloc}".format(urlsplit(plan.url))
+        parts = urlsplit(plan.url)
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self.errors: tuple[type[Exception], ...] = (httpx.HTTPError, OSError)
+        http2 = parts.scheme == "https" and importlib.util.find_spec("h2") is not None
+        if http2:
+            from h2.exceptions import H2Error
+
+            self.errors += (H2Error,)  # httpx lets them through while a reply is under way
         self.client = httpx.AsyncClient(
             verify=tls.context(plan.ca_file, verify=plan.verify_tls),
-            http2=secure and importlib.util.find_spec("h2") is not None,
+            http2=http2,
             trust_env=plan.proxies,
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),  # the worker sees to all other limits
             limits=httpx.Limits(
@@ -142,7 +149,7 @@ class _Call:
             finally:
                 await response.aclose()
                 del response.stream  # httpx ties the two in a circle, and the worker collects none
-        except (httpx.HTTPError, OSError) as error:
+        except self._sender.errors as error:
             self._end(*self._fault(error))
         else:
             exchange.complete = True
@@ -154,7 +161,7 @@ class _Call:
         if not self._sent:
             return connect_fault(_cause(error))
         seen = str(error) or type(error).__name__
-        if isinstance(error, httpx.ProtocolError) and not seen.startswith(_GONE):
+        if not isinstance(error, httpx.NetworkError | OSError) and not seen.startswith(_GONE):
             return "bad_http", seen
         if exchange.headed:
             return "cut", f"{seen} after {len(exchange.pieces)} pieces of the reply"

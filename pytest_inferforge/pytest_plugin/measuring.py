@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.errors import EngineError
 from pytest_inferforge.loadgen import crew as crews
 from pytest_inferforge.loadgen.planning import Target
+from pytest_inferforge.loadgen.transports import unused_proxy
 from pytest_inferforge.pytest_plugin import tokens
 from pytest_inferforge.records import BootResult, RunVerdict
 from pytest_inferforge.run import RunBoot
@@ -145,7 +147,7 @@ class Measurer:
             client_workers=max(1, len(drive.workers)),
             client_floor=floor,
             server_memory=tuple(memory.samples),
-            notes=_notes(drive),
+            notes=_notes(drive, asked.workload, server),
         )
 
     # -- the client ---------------------------------------------------------------------------------
@@ -260,8 +262,10 @@ def server_died(server: Server, name: str) -> EngineError:
     )
 
 
-def _notes(drive: Drive) -> tuple[str, ...]:
+def _notes(drive: Drive, workload: Workload, server: Server) -> tuple[str, ...]:
     notes = list(validity.oddities(drive.table))
+    if workload.transport == "wire" and (said := unused_proxy(server.url, os.environ)) is not None:
+        notes.append(said)
     if drive.warmup_failed:
         notes.append(
             f"{drive.warmup_failed} of {drive.warmup} warm-up requests failed: {drive.warmup_reason}"
