@@ -16,9 +16,9 @@ from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.loadgen.planning import Target
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 from pytest_inferforge.words import WORDS
-from pytest_inferforge.workload import arguments, schedule
+from pytest_inferforge.workload import arguments, files, schedule
 from pytest_inferforge.workload import lengths as _lengths
-from pytest_inferforge.workload.arrivals import Closed, mean_rate_per_s
+from pytest_inferforge.workload.arrivals import Closed, Stages, Trace, mean_rate_per_s
 from pytest_inferforge.workload.prompts import WordBank
 
 if TYPE_CHECKING:
@@ -91,9 +91,11 @@ def rate_per_s(workload: Workload) -> float:
     """Requests a second that the open loops of a workload ask for at their fastest."""
     total = 0.0
     for lane in workload.lanes:
-        stages = getattr(lane.arrivals, "stages", None)
-        if stages:
-            total += max(max(stage.start_per_s, stage.end_per_s) for stage in stages)
+        if isinstance(lane.arrivals, Stages):
+            total += max(max(stage.start_per_s, stage.end_per_s) for stage in lane.arrivals.stages)
+        elif isinstance(lane.arrivals, Trace) and workload.trace is not None:
+            due_s = files.trace_of(workload.trace, lane.arrivals.format).due_s * lane.arrivals.time_scale
+            total += len(due_s) / float(np.ptp(due_s)) if np.ptp(due_s) > 0 else 0.0
         elif not isinstance(lane.arrivals, Closed):
             total += mean_rate_per_s(lane.arrivals) or 0.0
     return total

@@ -49,6 +49,7 @@ class Client:
     salted: Collection[str] = ()
     exact_output: bool = False
     restarted: str | None = None
+    transport: str = "wire"
 
 
 def reasons_against(
@@ -64,6 +65,8 @@ def reasons_against(
         found.append("no request was sent")
         return tuple(found)
     allowed = lag_limit_s(table, limits, options)
+    if client.transport == "httpx":
+        allowed = max(allowed, options.httpx_lag_limit_s)
     found += _machine(table, client, allowed, options)
     found += _arrivals(table, options)
     found += _tokens(table, client, options)

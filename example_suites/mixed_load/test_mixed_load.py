@@ -6,7 +6,7 @@ pytestmark = pytest.mark.infer_server(max_num_seqs=4, prefix_caching=True)
 
 
 @pytest.mark.infer_workload(
-    duration="4 s",
+    duration="3 s",
     classes={
         "chat": {"arrivals": "poisson 16 req/s", "api": "chat", "prompt_tokens": "uniform 24..48"},
         "batch": {"arrivals": "closed 2", "prompt_tokens": 128},
@@ -22,7 +22,7 @@ def test_chat_beside_batch(infer_run):
 
 @pytest.mark.infer_workload(
     arrivals="poisson 10 req/s",  # conversations a second
-    requests=60,  # turns of all conversations together
+    requests=40,  # turns of all conversations together
     api="chat",
     turns="uniform 2..4",
     think_time="exponential 200 ms",
@@ -40,7 +40,7 @@ def test_conversations(infer_run):
 
 @pytest.mark.infer_workload(
     arrivals="poisson 16 req/s",
-    requests=48,
+    requests=32,
     shared_prefix="2 x 192 tokens, 75 %",
     prompt_tokens=224,
     output_tokens=16,

@@ -158,7 +158,7 @@ def resolve(host: str, port: int) -> Address:
     """The address to connect to, looked up once so that no request waits for DNS.
 
     Of several the first where somebody listens (`localhost` is often ::1 first, and the server on 127.0.0.1
-    only); when none does, the first.
+    only); when none does, the first of IPv4, which every machine has.
 
     Raises:
         OSError: the name is not known.
@@ -170,7 +170,7 @@ def resolve(host: str, port: int) -> Address:
             probe.settimeout(_PROBE_S)
             probe.connect(where)
             return family, where
-    return found[0]
+    return next((one for one in found if one[0] == socket.AF_INET), found[0])
 
 
 def connect_fault(error: BaseException) -> tuple[str, str]:

@@ -124,6 +124,7 @@ class Measurer:
             floor_s=None if floor is None else floor.ttft_error_p99_s,
             salted={c.name for k, c in enumerate(asked.workload.classes) if schedule.salted(k)},
             exact_output=target.dialect.ignore_eos,
+            transport=asked.workload.transport,
             restarted=None if began == ended else f"its process began at {ended}, before it was {began}",
         )
         reasons = validity.reasons_against(drive.table, client, limits=asked.limits, options=self._load)
@@ -180,7 +181,7 @@ class Measurer:
         if self._crew.count is not None:
             return crews.most(workload, self._crew.count)
         wanted = floors.chunks_per_s(workload)
-        if wanted <= crews.FEW_CHUNKS_PER_S:
+        if wanted <= crews.FEW_CHUNKS_PER_S[workload.transport]:
             return 1
         if self._capacity_per_s is None:
             busy = floors.floor_workload(workload.at_rate(_CAPACITY_RATE_PER_S), self._load)
@@ -198,9 +199,16 @@ class Measurer:
         key = (floors.floor_workload(asked.workload, self._load), workers)
         if key not in self._floors:
             self._floors[key] = floors.measure(
-                asked.workload, self._floor_drive(workers), self._load, enough_s=self._load.floor_limit_s
+                asked.workload,
+                self._floor_drive(workers),
+                self._load,
+                enough_s=self._floor_limit_s(asked.workload),
             )
         return self._floors[key]
+
+    def _floor_limit_s(self, workload: Workload) -> float:
+        own = self._load.floor_limit_s
+        return own if workload.transport == "wire" else max(own, self._load.httpx_lag_limit_s)
 
     def _floor_drive(self, workers: int) -> Callable[[Schedule, Target], Drive]:
         def drive(schedule: Schedule, target: Target) -> Drive:

@@ -344,7 +344,7 @@ def test_a_killed_worker_leaves_the_rows_it_had(drive_timetable):
     drive, _ = drive_timetable(
         Timetable(**QUICK), due_s=schedule("killed", 600), output_tokens=TOKENS, on_progress=kill
     )
-    assert drive.fault == "exit code -9"
+    assert drive.fault == "worker 1 of 1: exit code -9"
     assert drive.table.index.tolist() == list(range(600))
     whole = [r for r in drive.table if r.status is RequestStatus.OK]
     assert len(whole) >= killed[0]

@@ -241,7 +241,7 @@ class Http2Answers(asyncio.Protocol):
         else:
             self.transport.abort()
 
-    def connection_lost(self, exc):
+    def connection_lost(self, _):
         for task in self.tasks:
             task.cancel()
 
