@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     DriveFunction = Callable[[Schedule, Target], Drive]
 
-_MOST_TOKENS = 64  # of a reply: more only takes longer
+_SIZES = (4, 16, 64)  # tokens of a reply: so few that workloads share a floor; more only takes longer
 _TTFT_S = 0.05
 _GAP_S = 0.01
 _USUAL_TOKENS = 64  # where a prompt file or a trace says how many
@@ -63,8 +63,8 @@ class Floor:
 def floor_workload(workload: Workload, options: LoadOptions) -> Workload:
     """What measures the floor of a workload: its own rate or concurrency, for some seconds.
 
-    A slower rate is measured at that which takes `floor_seconds` for `floor_requests`: it asks more of the
-    client than the workload does. Answers are cut to 64 tokens.
+    A slower rate is measured at that which takes `floor_seconds` for `floor_requests`. Answers have 4, 16 or
+    64 tokens, the next size up.
     """
     closed = sum(lane.arrivals.concurrency for lane in workload.lanes if isinstance(lane.arrivals, Closed))
     rate = rate_per_s(workload)
@@ -97,7 +97,7 @@ def rate_per_s(workload: Workload) -> float:
             due_s = files.trace_of(workload.trace, lane.arrivals.format).due_s * lane.arrivals.time_scale
             total += len(due_s) / float(np.ptp(due_s)) if np.ptp(due_s) > 0 else 0.0
         elif not isinstance(lane.arrivals, Closed):
-            total += mean_rate_per_s(lane.arrivals) or 0.0
+            total += (mean_rate_per_s(lane.arrivals) or 0.0) * (workload.mean_turns(lane) or 1.0)
     return total
 
 
@@ -177,7 +177,7 @@ def _timetable(asked: Workload, options: LoadOptions) -> Timetable:
 
 def _tokens(workload: Workload) -> int:
     tokens = max(_mean_tokens(workload, k) for k in range(len(workload.classes)))
-    return round(max(2.0, min(_MOST_TOKENS, tokens)))
+    return next((size for size in _SIZES if tokens <= size), _SIZES[-1])
 
 
 def _mean_tokens(workload: Workload, place: int) -> float:

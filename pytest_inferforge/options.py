@@ -62,7 +62,6 @@ class LoadOptions:
     chunks_limit: float = 0.01  # of replies with more chunks than tokens
     short_limit: float = 0.02  # of replies shorter than asked, where the server is told the exact length
     cached_limit: float = 0.02  # of prompt tokens from the prefix cache, where prompts are salted
-    drift_parts: int = 20  # slices of a run that a drift is judged on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

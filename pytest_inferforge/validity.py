@@ -37,8 +37,9 @@ class Client:
 
     `lost`, `fault`: requests without a row and how the workers ended, as `fleet.Drive` says it. `floor_s`:
     its own error of `ttft_service_s`, p99, measured before; None: not measured. `salted`: classes whose
-    prompts share nothing; `exact_output`: the server was told to answer with exactly the tokens asked for;
-    `restarted`: how the server was seen to have been started anew; None: it was not.
+    prompts share nothing; `counted`: those whose prompts the server must count as they were asked for (it
+    counts images its own way); `exact_output`: the server was told to answer with exactly the tokens asked
+    for; `restarted`: how the server was seen to have been started anew; None: it was not.
     """
 
     lost: int = 0
@@ -47,6 +48,7 @@ class Client:
     loop_lag_p99_s: float = 0.0
     floor_s: float | None = None
     salted: Collection[str] = ()
+    counted: Collection[str] = ("",)
     exact_output: bool = False
     restarted: str | None = None
     transport: str = "wire"
@@ -177,7 +179,7 @@ def dispersion(when_s: NDArray[np.float64]) -> float:
 def _tokens(table: RequestTable, client: Client, options: LoadOptions) -> list[str]:
     """Whether the server was asked what was meant, and answered as it was told to."""
     found = []
-    if (share := _miscounted(table)) > options.miscounted_limit:
+    if (share := _miscounted(table, client.counted)) > options.miscounted_limit:
         found.append(f"the server counts other prompt lengths than were asked for in {share:.1%} of requests")
     exact = table.ok & table.exact
     more = np.diff(table.chunk_start) > table.counts["output_tokens"]
@@ -199,10 +201,10 @@ def _tokens(table: RequestTable, client: Client, options: LoadOptions) -> list[s
     return found
 
 
-def _miscounted(table: RequestTable) -> float:
+def _miscounted(table: RequestTable, counted: Collection[str]) -> float:
     """Share of the requests whose prompt the server counted that it counted differently."""
     seen, asked = table.counts["prompt_tokens"], table.counts["prompt_tokens_asked"]
-    known = (seen >= 0) & (asked >= 0) & (table.counts["turn"] <= 0)
+    known = (seen >= 0) & (asked >= 0) & (table.counts["turn"] <= 0) & _of_classes(table, counted)
     return float((seen[known] != asked[known]).mean()) if known.any() else 0.0
 
 
@@ -212,8 +214,13 @@ def _short(table: RequestTable) -> NDArray[np.bool_]:
 
 
 def _cached(table: RequestTable, salted: Collection[str]) -> float:
-    names = np.array(table.classes or ("",))[table.cls] if len(table) else np.empty(0)
-    known = np.isin(names, list(salted)) & (table.counts["cached_tokens"] >= 0)
+    known = _of_classes(table, salted) & (table.counts["cached_tokens"] >= 0)
     prompts = table.counts["prompt_tokens"][known & (table.counts["prompt_tokens"] > 0)]
     total = int(prompts.sum())
     return float(table.counts["cached_tokens"][known].sum()) / total if total else 0.0
+
+
+def _of_classes(table: RequestTable, names: Collection[str]) -> NDArray[np.bool_]:
+    known = np.isin(np.array(table.classes or ("",)), list(names))
+    found: NDArray[np.bool_] = known[table.cls]
+    return found

@@ -97,7 +97,7 @@ def drive(
     """
     workers = most(schedule.workload, workers)
     cores = cores_of_ours()
-    pinned = 1 < workers <= len(cores) and not crew.ray
+    pinned = 1 < workers < len(cores) and not crew.ray  # one core is left for what is measured
     plans = [
         make_plan(
             schedule,

@@ -28,6 +28,11 @@ def judged(run: Run, checks: Sequence[Slo], options: JudgeOptions) -> Run:
         if run.workload.stress:
             wanted = [check for check in wanted if check.metric.id == slos.CAPACITY]
         run = replace(run, slos=tuple(judge(check, run, checks, options) for check in wanted))
+    return with_classes(run, checks)
+
+
+def with_classes(run: Run, checks: Sequence[Slo]) -> Run:
+    """The run with the requests of each class apart."""
     return replace(run, classes=tuple(_of_class(run, name, checks) for name in run.workload.class_names))
 
 

@@ -45,6 +45,8 @@ def filled(mark: Mark, values: Mapping[str, object]) -> Mark:
         return mark
 
     def fill(part: object) -> object:
+        if isinstance(part, dict):
+            return {name: fill(value) for name, value in part.items()}
         if not isinstance(part, str):
             return part
         if (whole := _PLACE.fullmatch(part)) and whole[1] in values:

@@ -64,7 +64,7 @@ class Measurer:
         self._banks: dict[tuple[ServerSpec, Api, bool], WordBank] = {}
         self._schedules: dict[Workload, Schedule] = {}
         self._floors: dict[tuple[Workload, int], Floor] = {}
-        self._capacity_per_s: float | None = None
+        self._capacity_per_s: dict[str, float] = {}  # of one worker, by transport
         self._positions: dict[int, int] = {}  # boot -> runs so far
         self._runs = 0
 
@@ -123,6 +123,7 @@ class Measurer:
             loop_lag_p99_s=max((w.loop_lag_p99_s for w in drive.workers), default=0.0),
             floor_s=None if floor is None else floor.ttft_error_p99_s,
             salted={c.name for k, c in enumerate(asked.workload.classes) if schedule.salted(k)},
+            counted={c.name for c in asked.workload.classes if c.images is None},
             exact_output=target.dialect.ignore_eos,
             transport=asked.workload.transport,
             restarted=None if began == ended else f"its process began at {ended}, before it was {began}",
@@ -183,18 +184,22 @@ class Measurer:
         wanted = floors.chunks_per_s(workload)
         if wanted <= crews.FEW_CHUNKS_PER_S[workload.transport]:
             return 1
-        if self._capacity_per_s is None:
+        if workload.transport not in self._capacity_per_s:
             busy = floors.floor_workload(workload.at_rate(_CAPACITY_RATE_PER_S), self._load)
             seen = floors.measure(
                 busy, self._floor_drive(1), replace(self._load, floor_attempts=1), enough_s=0.0
             )
-            self._capacity_per_s = 1.0 / seen.cpu_per_chunk_s
-        found = crews.needed(wanted, self._capacity_per_s, self._load.worker_cpu_wanted)
+            self._capacity_per_s[workload.transport] = 1.0 / seen.cpu_per_chunk_s
+        capacity_per_s = self._capacity_per_s[workload.transport]
+        found = crews.needed(wanted, capacity_per_s, self._load.worker_cpu_wanted)
         return crews.most(workload, found)
 
     def _floor(self, asked: Asked, workers: int) -> Floor | None:
-        """The client's own error at this load, measured once a session for equal ones."""
-        if not self._load.floor_requests:
+        """The client's own error at this load, measured once a session for equal ones.
+
+        Not of workers on other machines: between them and a server here lies the network.
+        """
+        if not self._load.floor_requests or self._crew.ray:
             return None
         key = (floors.floor_workload(asked.workload, self._load), workers)
         if key not in self._floors:

@@ -193,7 +193,9 @@ class Runs:
         by_hand: bool = False,
     ) -> Run:
         run = replace(self._unjudged(declared, workload, boots), name=name, by_hand=by_hand)
-        return run if self._settings.quick else judging.judged(run, declared.slos, self._settings.judge)
+        if self._settings.quick:
+            return judging.with_classes(run, declared.slos)
+        return judging.judged(run, declared.slos, self._settings.judge)
 
     def _unjudged(self, declared: Declared, workload: Workload, boots: Sequence[RunBoot]) -> Run:
         return Run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge import gate
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.pytest_plugin.runs import Finished
     from pytest_inferforge.pytest_plugin.session import InferSession
     from pytest_inferforge.records import ComparisonVerdict
+    from pytest_inferforge.run import RunBoot
 
 BANNER = (
     "inferforge: no backend is named, so the embedded llama.cpp serves forge-tiny, a toy model.",
@@ -77,6 +78,7 @@ def content(session: InferSession, exit_reason: str) -> dict[str, Any]:
             done.key: [r for r in done.run.slos if r.class_name == done.run.class_name]
             for done in session.runs.finished
         },
+        boots={done.key: [_told(boot) for boot in done.run.boots] for done in session.runs.finished},
         names={
             done.key: (done.run.nodeid, done.run.name or None, done.run.class_name or None)
             for done in session.runs.finished
@@ -85,6 +87,25 @@ def content(session: InferSession, exit_reason: str) -> dict[str, Any]:
         baseline=session.settings.compare,
         not_selected=_not_selected(session),
     )
+
+
+def _told(boot: RunBoot) -> dict[str, Any]:
+    """How the client did, and the steps of a stress run."""
+    floor = boot.client_floor
+    told: dict[str, Any] = {
+        "client": {
+            "workers": boot.client_workers,
+            "priority": boot.client_priority,
+            "cpu_share": boot.client_cpu_share,
+            "floor": None if floor is None else asdict(floor),
+        }
+    }
+    if boot.steps:
+        told["steps"] = [
+            {"rate_per_s": step.rate_per_s, "broke": list(step.broke)}
+            for step in sorted(boot.steps, key=lambda step: step.rate_per_s)
+        ]
+    return told
 
 
 def _server(session: InferSession, done: Finished) -> str:

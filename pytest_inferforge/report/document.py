@@ -46,6 +46,7 @@ def document(
     exit_reason: str,
     tests: Sequence[TestResult],
     slos: Mapping[str, Sequence[SloResult]],
+    boots: Mapping[str, Sequence[Mapping[str, Any]]],
     names: Mapping[str, Name],
     comparisons: Sequence[Comparison],
     baseline: str | None,
@@ -53,8 +54,9 @@ def document(
 ) -> dict[str, Any]:
     """The document as plain values.
 
-    `tests`: every run, also those that no baseline keeps. `slos`: by the key of a test. `names`: key ->
-    (node id, name of a run made by hand, class of requests).
+    `tests`: every run, also those that no baseline keeps. `slos`: by the key of a test. `boots`: by the same
+    key, what else is told of each boot. `names`: key -> (node id, name of a run made by hand, class of
+    requests).
     """
     return {
         "schema": SCHEMA,
@@ -69,7 +71,9 @@ def document(
             "source": dict(result.source),
             "comparisons_not_selected": not_selected,
         },
-        "tests": [_test(test, slos.get(test.nodeid, ()), names) for test in tests],
+        "tests": [
+            _test(test, slos.get(test.nodeid, ()), boots.get(test.nodeid, ()), names) for test in tests
+        ],
         "comparisons": [_comparison(c, names, baseline) for c in comparisons],
         "quality": [],
     }
@@ -83,7 +87,12 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
-def _test(test: TestResult, slos: Sequence[SloResult], names: Mapping[str, Name]) -> dict[str, Any]:
+def _test(
+    test: TestResult,
+    slos: Sequence[SloResult],
+    more: Sequence[Mapping[str, Any]],
+    names: Mapping[str, Name],
+) -> dict[str, Any]:
     nodeid, name, class_name = names.get(test.nodeid, (test.nodeid, None, None))
     return {
         "nodeid": nodeid,
@@ -100,8 +109,9 @@ def _test(test: TestResult, slos: Sequence[SloResult], names: Mapping[str, Name]
                 "requests": asdict(boot.requests),
                 "metrics": dict(boot.metrics),
                 "validity": {"verdict": boot.verdict, "reasons": list(boot.reasons)},
+                **(more[k] if k < len(more) else {}),
             }
-            for boot in test.boots
+            for k, boot in enumerate(test.boots)
         ],
         "slo": [{key: getattr(result, key) for key in _SLO} for result in slos],
     }

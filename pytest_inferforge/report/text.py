@@ -153,7 +153,9 @@ def comparison_properties(comparisons: Sequence[Comparison]) -> dict[str, object
     """For JUnit: verdict and ratio of each comparison."""
     properties: dict[str, object] = {}
     for c in comparisons:
-        name = f"inferforge.{c.nodeid.rpartition('::')[2]}.{c.metric}"
+        *_, test, last = ("", *c.nodeid.split("::"))
+        name = f"inferforge.{test}.{last}" if last.startswith("class=") else f"inferforge.{last}"
+        name = f"{name}.{c.metric}"
         properties[f"{name}.verdict"] = str(c.verdict)
         if c.ratio is not None:
             properties[f"{name}.ratio"] = f"{c.ratio:.4g}"
@@ -261,6 +263,8 @@ def _counts(run: Run) -> str:
             failures[reason] = failures.get(reason, 0) + n
     if failures:
         text += f" ({', '.join(f'{n} x {reason}' for reason, n in failures.items())})"
+    if run.class_name:
+        return text
     return f"{text}; {parts[0].warmup} more to warm up" + (" each boot" if len(parts) > 1 else "")
 
 

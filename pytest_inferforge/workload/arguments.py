@@ -7,7 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pytest_inferforge import units
 from pytest_inferforge.errors import UsageError
@@ -15,7 +15,7 @@ from pytest_inferforge.workload import arrivals as _arrivals
 from pytest_inferforge.workload import content, files
 from pytest_inferforge.workload import lengths as _lengths
 from pytest_inferforge.workload.arrivals import Closed, Trace
-from pytest_inferforge.workload.spec import RequestClass, Workload
+from pytest_inferforge.workload.spec import FROM_FILE, RequestClass, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,6 +133,14 @@ def _class_of(name: str, own: Mapping[str, Any], folder: Path, requests: int | N
     if ids and (api == "chat" or prompts is not None):
         do = 'write api="completions" and prompt_tokens'
         raise UsageError("token_ids are for synthetic prompts of the completions API", seen=f"{api}", do=do)
+    if "requests" in own and arrivals is None and name:
+        do = "give the class arrivals of its own, or say requests of the whole workload"
+        raise UsageError("a class that shares arrivals has no number of requests", seen="requests", do=do)
+    if prompts is not None and (images is not None or prefixes is not None):
+        seen = "prompts and " + ("images" if images is not None else "shared_prefix")
+        raise UsageError("prompts of a file are sent as they are", seen=seen, do="drop one of them")
+    if turns == FROM_FILE and prompts is None:
+        raise UsageError("there is no file that says how many turns", seen='turns="file"', do="give prompts")
     if think is not None and turns is None:
         raise UsageError("think_time is between the turns of a conversation", do='write turns="uniform 2..6"')
     return RequestClass(
@@ -150,7 +158,7 @@ def _class_of(name: str, own: Mapping[str, Any], folder: Path, requests: int | N
         prefixes=None if prefixes is None else content.parse_prefixes(prefixes),
         prompts=None if prompts is None else files.corpus_ref(_path(prompts, "prompts", folder)),
         images=None if images is None else content.parse_images(images),
-        turns=None if turns is None else _lengths.parse(turns, "turns", folder=folder),
+        turns=_turns(turns, folder),
         think=None if think is None else content.parse_pause(think),
         temperature=_temperature(own.get("temperature", 0.0)),
         extra_body=_json_object(own.get("extra_body", {})),
@@ -170,6 +178,10 @@ def _check_whole(workload: Workload, arguments: Mapping[str, Any]) -> None:
             raise _lacks("prompt_tokens", arguments)
         if c.output_tokens is None and c.prompts is None and not traced:
             raise _lacks("output_tokens", arguments)
+        if traced and c.turns is not None:
+            raise UsageError(
+                "a trace has no conversations to go on with", seen=f"turns={c.turns}", do="drop turns"
+            )
         if c.prompt_tokens is not None and c.prompts is not None:
             raise UsageError(
                 "prompts come from a file or have a length", seen="prompts and prompt_tokens", do="drop one"
@@ -216,6 +228,12 @@ def _traced(arrivals: Arrivals | None) -> content.FileRef | None:
     if not isinstance(arrivals, Trace):
         return None
     return files.trace_ref(Path(arrivals.path), arrivals.format)
+
+
+def _turns(value: Any, folder: Path) -> _lengths.Lengths | Literal["file"] | None:
+    if value is None or value == FROM_FILE:
+        return cast("Literal['file'] | None", value)
+    return _lengths.parse(value, "turns", folder=folder)
 
 
 def _length(own: Mapping[str, Any], name: str, folder: Path) -> _lengths.Lengths | None:

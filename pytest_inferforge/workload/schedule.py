@@ -14,6 +14,7 @@ from pytest_inferforge.workload import arrivals as _arrivals
 from pytest_inferforge.workload import content, due, files
 from pytest_inferforge.workload import lengths as _lengths
 from pytest_inferforge.workload.arrivals import Burst, Closed, Stress, Trace
+from pytest_inferforge.workload.spec import FROM_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,10 +136,11 @@ def _lane(workload: Workload, place: int, lane: Lane, trace: TraceTable | None) 
     )
     turns = np.ones(len(starts), dtype=np.int64)
     for k in lane.classes:
-        law = workload.classes[k].turns
-        if law is not None:
-            mine = cls == k
-            turns[mine] = _lengths.draw_array(law, _stream(workload, "turns", k), int(mine.sum()))
+        c, mine = workload.classes[k], cls == k
+        if c.turns == FROM_FILE:
+            turns[mine] = _turns_of_file(workload, k, c, int(mine.sum()))
+        elif c.turns is not None:
+            turns[mine] = _lengths.draw_array(c.turns, _stream(workload, "turns", k), int(mine.sum()))
     if lane.requests is not None:  # conversations until there are enough requests; the last is cut
         before = np.cumsum(turns) - turns
         kept = before < lane.requests
@@ -147,6 +149,15 @@ def _lane(workload: Workload, place: int, lane: Lane, trace: TraceTable | None) 
     session = np.repeat(np.arange(len(starts)), turns)
     turn = np.arange(len(session)) - np.repeat(np.cumsum(turns) - turns, turns)
     return _filled(workload, place, cls[session], np.where(turn == 0, starts[session], np.nan), session, turn)
+
+
+def _turns_of_file(workload: Workload, place: int, c: RequestClass, n: int) -> Ints:
+    """How many turns each of n conversations has, in the order in which `_texts` takes them."""
+    assert c.prompts is not None
+    counts = np.array([len(one.turns) for one in files.corpus_of(c.prompts).conversations])
+    order = _stream(workload, "text", place).permutation(len(counts))
+    found: Ints = counts[order[np.arange(n) % len(counts)]]
+    return found
 
 
 def _starts(workload: Workload, place: int, lane: Lane) -> Floats:
@@ -271,8 +282,15 @@ def _traced_classes(workload: Workload, trace: TraceTable, n: int) -> Ints:
         )
     if not named:
         rng = _stream(workload, "class")
-        weights = np.array([c.share for c in workload.classes])
-        return rng.choice(len(weights), size=n, p=weights / weights.sum())
+        lane = workload.lanes[0]
+        weights = np.array(lane.weights)
+        return np.array(lane.classes)[rng.choice(len(weights), size=n, p=weights / weights.sum())]
+    if (trace.class_id[:n] < 0).any():
+        raise UsageError(
+            "some rows of the trace name a class, and some do not",
+            seen=f"row {int(np.argmax(trace.class_id[:n] < 0)) + 1} has none",
+            do="give each row a class, or none",
+        )
     return np.array([known[name] for name in named])[trace.class_id[:n]]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_inferforge import units
 from pytest_inferforge.workload import arrivals as _arrivals
+from pytest_inferforge.workload import lengths as _lengths
 from pytest_inferforge.workload.arrivals import Burst, Closed, Stress, Trace
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 Api = Literal["completions", "chat"]
 Transport = Literal["wire", "httpx"]
+FROM_FILE: Literal["file"] = "file"
+"""`turns` of conversations that have as many as the prompt file gives them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class RequestClass:
     prefixes: Prefixes | None
     prompts: FileRef | None
     images: Images | None
-    turns: Lengths | None
+    turns: Lengths | Literal["file"] | None
     think: Pause | None
     temperature: float
     extra_body: str  # JSON object, keys sorted
@@ -51,7 +54,8 @@ class RequestClass:
         prompt = self.prompt_tokens or (self.prompts and str(self.prompts)) or "traced"
         parts = [f"{prompt} -> {self.output_tokens or 'traced'} tokens", self.api]
         if self.turns:
-            parts.append(f"{self.turns} turns" + (f" after {self.think}" if self.think else ""))
+            turns = "the file's" if self.turns == FROM_FILE else str(self.turns)
+            parts.append(f"{turns} turns" + (f" after {self.think}" if self.think else ""))
         parts += [f"shared prefix {self.prefixes}"] if self.prefixes else []
         parts += [f"images {self.images}"] if self.images else []
         return ", ".join(parts)
@@ -127,6 +131,8 @@ class Workload:
         """How many requests of a class will be sent, as far as can be known before."""
         total: float = 0.0
         for lane in self.lanes:
+            if not any(self.classes[k].name == name for k in lane.classes):
+                continue
             n = self._expected(lane)
             if n is None:
                 return None
@@ -164,7 +170,20 @@ class Workload:
             return own
         rate = _arrivals.mean_rate_per_s(lane.arrivals)
         seconds = self.duration_s or _arrivals.own_duration_s(lane.arrivals)
-        return round(rate * seconds) if rate is not None and seconds is not None else None
+        if rate is None or seconds is None:
+            return None
+        turns = self.mean_turns(lane)
+        return None if turns is None else round(rate * seconds * turns)
+
+    def mean_turns(self, lane: Lane) -> float | None:
+        """Of the conversations of a lane; None: a prompt file decides."""
+        total = 0.0
+        for k, weight in zip(lane.classes, lane.weights, strict=True):
+            law = self.classes[k].turns
+            if law == FROM_FILE:
+                return None
+            total += weight * (1.0 if law is None else _lengths.mean(law))
+        return total / sum(lane.weights)
 
     def at_rate(self, rate_per_s: float) -> Workload:
         """A step of a stress workload."""

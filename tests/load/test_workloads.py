@@ -184,3 +184,25 @@ def test_a_conversation_of_a_file_is_said_turn_by_turn(build, drive_timetable, t
     )  # fmt: skip
     found, _ = drive_timetable(drawn)
     assert found.table.counts["prompt_tokens"].tolist() == [2 + TEMPLATE, 2 + 5 + 1 + TEMPLATE] * 2
+
+
+def test_conversations_have_as_many_turns_as_their_file_gives_them(build, tmp_path):
+    (tmp_path / "c.jsonl").write_text(
+        "".join(
+            json.dumps({"messages": [{"role": "user", "content": f"u{k}"} for k in range(turns)]}) + "\n"
+            for turns in (1, 2, 3)
+        )
+    )
+    drawn = build(
+        folder=tmp_path, arrivals="poisson 9 req/s", requests=12, prompts="c.jsonl", prompt_tokens=None,
+        api="chat", turns="file",
+    ).requests  # fmt: skip
+    turns = np.bincount(drawn.session)
+    assert sorted(turns.tolist()) == [1, 1, 2, 2, 3, 3]
+    assert (turns[drawn.session] == drawn.text + 1).all()
+
+
+def test_how_many_requests_conversations_make_is_known_before(build):
+    drawn = build(arrivals="poisson 2 req/s", duration="100 s", api="chat", turns=4)
+    assert drawn.workload.expected_requests == 800
+    assert len(drawn.requests) == pytest.approx(800, abs=200)

@@ -106,6 +106,7 @@ def test_a_stress_run_finds_the_rate_that_breaks_an_slo(limit, code, suite, time
     assert 20 <= capacity < 160
     assert "step 20 req/s: every SLO held" in found.output
     assert ": broke ttft p90 < 150 ms" in found.output
+    assert found.document["tests"][0]["boots"][0]["steps"][0] == {"rate_per_s": 20.0, "broke": []}
     (slo,) = found.document["tests"][0]["slo"]
     assert slo["text"] == f"capacity >= {limit} req/s"
     assert slo["verdict"] == ("pass" if code == 0 else "fail")

@@ -111,3 +111,42 @@ def test_a_line_for_a_person():
     assert workload(api="chat").describe() == "poisson 8 req/s, 100 requests, 256 -> 128 tokens, chat"
     timed = workload(arrivals="closed 4", requests=None, duration="90 s", prompt_tokens="uniform 1..9")
     assert timed.describe() == "closed 4, 90 s, uniform 1..9 -> 128 tokens, completions"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (
+            {"classes": {"a": {"share": 1, "requests": 5}}},
+            "class a: a class that shares arrivals has no number",
+        ),
+        ({"classes": {"a": {"shar": 1}}}, "unknown argument of class a"),
+        ({"classes": {"a b": {}}}, "a request class cannot be called that"),
+        ({"classes": []}, "classes is not a table of request classes"),
+        ({"classes": {"a": {"share": 0}}}, "class a: share must be more than zero"),
+        (
+            {"classes": {"a": {"share": 1, "arrivals": "closed 2"}}},
+            "class a: a class has arrivals or a share",
+        ),
+        ({"turns": 3}, "turns need the chat API"),
+        ({"images": "9x9"}, "images need the chat API"),
+        ({"api": "chat", "turns": "file"}, "there is no file that says how many turns"),
+        ({"api": "chat", "think_time": 2}, "think_time is between the turns of a conversation"),
+        ({"api": "chat", "token_ids": True}, "token_ids are for synthetic prompts of the completions API"),
+        ({"api": "chat", "images": "0x9"}, "images have a count from 1 and sides from 1 to 8192 pixels"),
+        ({"shared_prefix": "4"}, "shared_prefix is not readable"),
+        ({"shared_prefix": "4 x 9 tokens, 0 %"}, "shared_prefix shares nothing"),
+        ({"arrivals": "trace nowhere.jsonl"}, "trace: no such file"),
+        ({"arrivals": "stress 1 -> 9 req/s", "requests": None}, "a workload needs requests or a duration"),
+        (
+            {"arrivals": "closed 9 ramp 9 s", "requests": None, "duration": "9 s"},
+            "the users are still arriving",
+        ),
+        ({"transport": "carrier pigeon"}, "unknown transport"),
+    ],
+)
+def test_shapes_of_load_that_cannot_be_meant(arguments, what):
+    with pytest.raises(UsageError) as error:
+        workload(**arguments)
+    assert error.value.what.startswith(what)
+    assert error.value.do
