@@ -184,7 +184,7 @@ def test_the_projects_file_is_below_markers(suite, timetable):
         @pytest.mark.infer_workload(arrivals="closed 2", requests=10, prompt_tokens=16)
         def test_a(infer_run):
             assert infer_run.workload.seed == 3
-            assert str(infer_run.workload.output_tokens) == "6"
+            assert str(infer_run.workload.classes[0].output_tokens) == "6"
         """,
     )
     assert suite.run(f"--infer-url={timetable()}").exit_code == 0
