@@ -55,7 +55,6 @@ class Driver:
         self._phase = "warmup"
         self._counts = {"sent": 0, "done": 0, "failed": 0}
         self._warmup_faults: list[str] = []
-        self._bytes = 0
         self._segments = 0
 
     async def run(self, origin_ns: Callable[[], int | None]) -> Finish:
@@ -94,7 +93,6 @@ class Driver:
             origin_unix_ns=origin_unix_ns,
             cpu_ns=time.process_time_ns() - cpu_ns,
             wall_ns=monotonic_ns() - began_ns,
-            bytes_received=self._bytes,
             segments=self._segments,
             connections=self._sender.opened,
             priority=granted,
@@ -257,7 +255,6 @@ class Driver:
             return
         self._counts["failed" if row.status == FAILED else "done"] += 1
         self._segments += len(exchange.stamps)
-        self._bytes += sum(len(data) for _, data in exchange.pieces)
         write_frame(self._rows, b"R", row)
         if exchange.asked is not None:
             self._go_on(exchange, "".join(reading.reply.text or ()), ok=row.status == OK)

@@ -37,6 +37,7 @@ class Gathering:
         self._counts = {name: array("q") for name in _COUNTS}
         self._texts: dict[str, list[str | None]] = {name: [] for name in _TEXTS}
         self._sizes = array("q")
+        self._origins = array("q")
         self._chunks = bytearray()
 
     def __len__(self) -> int:
@@ -67,6 +68,7 @@ class Gathering:
         for name, texts in self._texts.items():
             texts.append(getattr(row, name))
         self._sizes.append(len(row.chunk_ns) // 8)
+        self._origins.append(row.chunk_origin_ns)
         self._chunks += row.chunk_ns
 
     def indexes(self) -> set[int]:
@@ -81,6 +83,7 @@ class Gathering:
         starts = np.cumsum(sizes) - sizes
         chunk_ns = np.frombuffer(bytes(self._chunks), dtype="<i8")
         self._chunks.clear()
+        chunk_ns = chunk_ns - np.repeat(np.array(self._origins, dtype=np.int64), sizes)
         sizes, starts = sizes[order], starts[order]
         picked = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))
         places = order.tolist()

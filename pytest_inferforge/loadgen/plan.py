@@ -135,10 +135,11 @@ class Row(msgspec.Struct, array_like=True, kw_only=True):
     output_tokens: int | None
     exact: bool
     cached_tokens: int | None
-    chunk_ns: bytes  # int64, little endian
+    chunk_ns: bytes  # int64, little endian, from `chunk_origin_ns`: who gathers them takes it off
     empty_chunks: int
     resent: int
     finish_reason: str | None
+    chunk_origin_ns: int = 0
 
 
 class Finish(msgspec.Struct, kw_only=True):
@@ -151,7 +152,6 @@ class Finish(msgspec.Struct, kw_only=True):
     origin_unix_ns: int
     cpu_ns: int
     wall_ns: int
-    bytes_received: int
     segments: int  # how often bytes arrived
     connections: int
     priority: str  # as priority.hurry was granted

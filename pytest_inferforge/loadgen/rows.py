@@ -46,8 +46,6 @@ def as_row(exchange: Exchange, reply: sse.Reply, origin_ns: int) -> Row:
         return None if when is None else when - origin_ns
 
     chunks = reply.chunk_ns
-    for k, when in enumerate(chunks):
-        chunks[k] = when - origin_ns
     counted = reply.output_tokens
     return Row(
         index=exchange.index,
@@ -76,6 +74,7 @@ def as_row(exchange: Exchange, reply: sse.Reply, origin_ns: int) -> Row:
         exact=counted is not None,
         cached_tokens=reply.cached_tokens,
         chunk_ns=chunks.tobytes(),
+        chunk_origin_ns=origin_ns,
         empty_chunks=reply.empty_chunks,
         resent=exchange.resent,
         finish_reason=reply.finish_reason,

@@ -147,15 +147,22 @@ def reading(pieces: Iterable[Piece], reply: Reply, events_a_step: int) -> Iterat
         if reply.first_event_ns is None:
             reply.first_event_ns = step[0][0]
         if not _read_together(reply, step):
-            for when, kind, data in step:
-                if len(data) < _SHORT and data.strip() == b"[DONE]":
-                    reply.done = True
-                    continue
-                _read_event(reply, when, kind, data)
-                if reply.fault is not None:
-                    return
+            _read_apart(reply, step)
+        if reply.fault is not None:
+            return
         yield
     _close(reply)
+
+
+def _read_apart(reply: Reply, step: list[Event]) -> None:
+    """Read a step's events one by one, up to the first fault."""
+    for when, kind, data in step:
+        if len(data) < _SHORT and data.strip() == b"[DONE]":
+            reply.done = True
+            continue
+        _read_event(reply, when, kind, data)
+        if reply.fault is not None:
+            return
 
 
 def _read_together(reply: Reply, step: list[Event]) -> bool:
@@ -164,12 +171,13 @@ def _read_together(reply: Reply, step: list[Event]) -> bool:
         found = _decode_many(b"[" + b",".join([data for _, _, data in step]) + b"]")
     except msgspec.DecodeError:
         return False
-    if len(found) != len(step) or any(
-        event.error is not None or kind for event, (_, kind, _) in zip(found, step, strict=True)
-    ):
+    if len(found) != len(step):
         return False
     stamps = reply.chunk_ns
-    for event, (when, _, _) in zip(found, step, strict=True):
+    for event, (when, kind, data) in zip(found, step, strict=True):
+        if event.error is not None or kind == b"error":
+            _fault(reply, "error_event", _show(data))
+            return True
         if len(event.choices) == 1 and event.usage is None and event.timings is None:
             choice = event.choices[0]
             delta = choice.delta

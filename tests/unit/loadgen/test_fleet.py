@@ -55,7 +55,7 @@ def row(index, *, status=OK, chunks=(), **fields):
 
 FINISH = Finish(
     issued=3, warmup=2, warmup_failed=1, warmup_reason="http_500: no", origin_unix_ns=5_000_000_000,
-    cpu_ns=1_000_000_000, wall_ns=2_000_000_000, bytes_received=9, segments=8, connections=7,
+    cpu_ns=1_000_000_000, wall_ns=2_000_000_000, segments=8, connections=7,
     priority="normal", loop_lag_p99_ns=1000, loop_lag_max_ns=2000, rss_bytes=((0, 1 << 20),),
 )  # fmt: skip
 
