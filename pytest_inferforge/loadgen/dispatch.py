@@ -147,7 +147,7 @@ class OpenLoop:
         upcoming = prepared[0][0] if prepared else _NEVER
         if self._next < n:
             ready = due[self._next] - self._lead_ns
-            if ready <= now:
+            if ready - self._lead_ns // 4 <= now:  # a little early: waking up again would cost more
                 self._prepare()  # one at a time: a send that falls due meanwhile goes first
                 self._call_soon(self._tick)
                 return

@@ -163,6 +163,7 @@ def _lost_row(plan: Plan, k: int) -> Row:
         output_tokens_asked=item("output_tokens", "i"),
         exact=False,
         chunk_ns=b"",
+        chunk_origin_ns=0,
         empty_chunks=0,
         resent=0,
         **nothing,
