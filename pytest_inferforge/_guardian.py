@@ -2,8 +2,8 @@
 
 Run by `pytest_inferforge.processes` as `python -I -S _guardian.py STATUS_FD PARENT_PID`, in its own session:
 
-- stdin: one JSON line `{"argv": [...], "grace_s": 5.0}`, then lines `stop SECONDS`; its end means that the
-  parent died.
+- stdin: one JSON line `{"argv": [...], "grace_s": 5.0, "cleanup": [...], "note": path or null}`, then lines
+  `stop SECONDS`; its end means that the parent died.
 - stdout and stderr: handed to the child as they are.
 - STATUS_FD: JSON lines, `{"pid": n}` or `{"error": text}`, then `{"exit": code}`, at last
   `{"forced": [pids], "left": [pids]}`.
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PARENT_POLL_S = 0.5  # how soon a parent is missed whose pipe was inherited by somebody else
 ENDING_POLL_S = 0.02
 ORPHANED_GRACE_S = 2.0  # nobody waits for a clean end any more
+CLEANUP_S = 10.0
 HOPELESS_S = 10.0  # after SIGKILL; a process that long in an uninterruptible call is reported, not awaited
 
 # Source: Linux include/uapi/linux/prctl.h
@@ -201,6 +202,23 @@ def in_group(group: int) -> set[int]:
     return {-group}  # kill(-group) signals all of them
 
 
+def clean(cleanup: list[str], note: str | None) -> None:
+    """What is left to do when all has ended: remove a container, and the note that something runs."""
+    if cleanup:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.execvp(cleanup[0], cleanup)  # noqa: S606
+            finally:
+                os._exit(127)
+        until = time.monotonic() + CLEANUP_S
+        while time.monotonic() < until and os.waitpid(pid, os.WNOHANG)[0] == 0:
+            time.sleep(ENDING_POLL_S)
+    if note:
+        with contextlib.suppress(OSError):
+            os.unlink(note)  # noqa: PTH108
+
+
 def first_line() -> tuple[bytes, bytes]:
     got = b""
     while b"\n" not in got:
@@ -232,6 +250,7 @@ def main() -> None:
     poller.register(0, select.POLLIN)
     poller.register(wake_read, select.POLLIN)
     guardian.run(order["argv"], float(order["grace_s"]), poller, wake_read)
+    clean(order["cleanup"], order["note"])
 
 
 if __name__ == "__main__":

@@ -234,11 +234,12 @@ def _ttft(table: RequestTable) -> Floats:
 def _tpot(table: RequestTable) -> Floats:
     """(last - first) / (n - k1), with k1 = tokens of the first chunk.
 
-    k1 is known when every chunk is one token (as many chunks as tokens) and taken as 1 else. Undefined, not
+    k1 is known where the server counts as it goes (`first_chunk_tokens`), and taken as 1 else. Undefined, not
     0, for a one-token answer and for one that came all at once (k1 = n).
     Source: measuring definitions in docs/metrics.md.
     """
-    tokens = table.counts["output_tokens"].astype(float) - 1.0
+    first = np.maximum(table.counts["first_chunk_tokens"], 1)  # -1: not known
+    tokens = (table.counts["output_tokens"] - first).astype(float)
     span = table.times["last_token_s"] - table.times["first_token_s"]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((tokens > 0) & (span > 0), span / tokens, math.nan)

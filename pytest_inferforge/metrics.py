@@ -1,14 +1,15 @@
 """The METRICS table: the only place that knows a metric's id, unit, direction and definition.
 
 A metric id is `<quantity>_<unit>[.<statistic>]`: `ttft_s.p99`, `tpot_s.mean`, `output_tok_per_s`.
-Definitions and their sources: `docs/metrics.md`. How they are computed: `pytest_inferforge.measures`.
+Definitions and their sources: `docs/metrics.md`. How they are computed: `pytest_inferforge.measures`; what is
+measured beside the requests: `pytest_inferforge.telemetry`.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_inferforge.errors import UsageError
@@ -17,6 +18,7 @@ Direction = Literal["lower", "higher", "none"]
 Scale = Literal["log", "asin_sqrt"]
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9", "max")
+SERVER_QUANTILES = ("p50", "p95", "p99")
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)$")
 
 
@@ -25,16 +27,19 @@ class Quantity:
     """A measured quantity.
 
     `per`: "request" has one value a request and wants a statistic; "run" is one number a run.
-    `scale`: on which scale two runs are compared.
+    `scale`: on which scale two runs are compared. `telemetry`: it is one number a boot, measured beside the
+    requests, which do not decide it. `statistics`: what exists of it beside the number that the id means.
     """
 
     id: str
-    unit: str  # s, tok/s, req/s, ratio, change, bytes
+    unit: str  # a base unit of `pytest_inferforge.units`
     direction: Direction
     per: Literal["request", "run"]
     definition: str
     names: tuple[str, ...]  # what people write in an SLO, lower case
     scale: Scale = "log"
+    telemetry: bool = False
+    statistics: tuple[str, ...] = ()
 
 
 def _q(
@@ -44,6 +49,18 @@ def _q(
     return Quantity(
         id=id_, unit=unit, direction=direction, per=per, definition=definition, names=names, scale=scale
     )
+
+
+def _beside(
+    id_: str,
+    unit: str,
+    direction: Direction,
+    definition: str,
+    *names: str,
+    statistics: tuple[str, ...] = (),
+) -> Quantity:
+    found = _q(id_, unit, direction, "run", definition, *names)
+    return replace(found, telemetry=True, statistics=statistics)
 
 
 METRICS: dict[str, Quantity] = {
@@ -174,9 +191,131 @@ METRICS: dict[str, Quantity] = {
             "server memory drift", "memory drift", "memory growth", "server memory growth",
         ),
         _q(
+            "boot_first_token_s", "s", "lower", "run",
+            "from the start of the server's process to its first token: a probe may be green before",
+            "first token of the boot", "boot first token",
+        ),
+        _q(
             "ready_s", "s", "lower", "run",
             "from the start of the server's process to its ready probe",
             "ready", "boot time",
+        ),
+        # what the server says of its requests: means, from its counters before and after the load
+        _beside(
+            "queue_s", "s", "lower",
+            "from the arrival of a request in the server to its first step: the mean",
+            "queue", "queue time", "server queue time", statistics=SERVER_QUANTILES,
+        ),
+        _beside(
+            "prefill_s", "s", "lower", "time that the server took for a request's prompt: the mean",
+            "prefill", "prefill time", statistics=SERVER_QUANTILES,
+        ),
+        _beside(
+            "decode_s", "s", "lower",
+            "from a request's first token to its last one inside the server: the mean",
+            "decode", "decode time", statistics=SERVER_QUANTILES,
+        ),
+        _beside(
+            "server_ttft_s", "s", "lower", "time to first token as the server measures it: the mean",
+            "server ttft", "server time to first token", statistics=SERVER_QUANTILES,
+        ),
+        _beside(
+            "server_e2e_s", "s", "lower", "a request's time in the server as it measures it: the mean",
+            "server e2e", "server latency", statistics=SERVER_QUANTILES,
+        ),
+        _beside(
+            "prefix_hit_ratio", "ratio", "higher",
+            "share of the prompt tokens (blocks, where an engine counts these) found in the prefix cache",
+            "prefix hits", "prefix hit rate", "prefix cache hit rate", "cache hit rate",
+        ),
+        _beside(
+            "preemptions", "count", "lower", "how many times the server put a running request back",
+            "preemption", "retractions",
+        ),
+        _beside(
+            "spec_accepted_ratio", "ratio", "higher", "share of the drafted tokens that were accepted",
+            "acceptance rate", "acceptance", "spec accepted",
+        ),
+        _beside(
+            "spec_tokens_per_draft", "tok", "higher",
+            "tokens that a verification of drafted ones yields, its own included: the mean",
+            "acceptance length", "accepted length",
+        ),
+        # its state, looked at once a second
+        _beside(
+            "requests_running", "count", "none", "requests that the server worked on: the mean",
+            "running", "running requests", statistics=("max",),
+        ),
+        _beside(
+            "requests_waiting", "count", "lower", "requests that waited in the server: the mean",
+            "waiting", "waiting requests", "queue length", statistics=("max",),
+        ),
+        _beside(
+            "kv_cache_use_ratio", "ratio", "none",
+            "share of the KV cache in use, of the fullest engine: the mean",
+            "kv cache use", "kv cache usage", "kv use", statistics=("max",),
+        ),
+        # the GPUs that the server uses
+        _beside(
+            "gpu_use_ratio", "ratio", "none", "share of the time in which anything ran on a GPU: the mean",
+            "gpu use", "gpu utilization", "gpu utilisation",
+        ),
+        _beside(
+            "peak_vram_bytes", "bytes", "lower",
+            "memory in use on the server's GPUs together, the most that was seen",
+            "peak vram", "vram", "gpu memory",
+        ),
+        _beside(
+            "gpu_power_w", "W", "none", "electrical power of the server's GPUs together: the mean",
+            "gpu power", "power",
+        ),
+        _beside(
+            "energy_j", "J", "lower",
+            "electrical energy that the server's GPUs took for the load, its drain included",
+            "energy", "gpu energy",
+        ),
+        _beside(
+            "energy_j_per_output_tok", "J/tok", "lower", "the same over the output tokens of the load",
+            "energy per token", "energy per output token", "joules per token",
+        ),
+        _beside(
+            "gpu_clock_hz", "Hz", "none", "clock of the GPUs' multiprocessors: the mean",
+            "gpu clock", "sm clock",
+        ),
+        _beside(
+            "gpu_memory_clock_hz", "Hz", "none", "clock of the GPUs' memory: the mean",
+            "gpu memory clock", "memory clock",
+        ),
+        # the machine
+        _beside(
+            "server_cpu_cores", "cores", "lower",
+            "CPU time of the server's processes over the time: the mean number of busy cores",
+            "server cpu",
+        ),
+        _beside(
+            "server_memory_bytes", "bytes", "lower",
+            "resident memory of the server's processes, the most that was seen",
+            "server memory", "peak server memory",
+        ),
+        _beside(
+            "host_cpu_use_ratio", "ratio", "none",
+            "share of this machine's cores that were busy, with whatever: the mean",
+            "host cpu", "host cpu use",
+        ),
+        _beside(
+            "foreign_cpu_cores", "cores", "lower",
+            "cores that were busy with neither the server nor this test run: the mean",
+            "foreign cpu", "foreign load",
+        ),
+        _beside(
+            "host_steal_ratio", "ratio", "lower",
+            "share of the cores' time that the hypervisor gave to other machines: the mean",
+            "host steal", "steal", "steal time",
+        ),
+        _beside(
+            "host_free_memory_bytes", "bytes", "higher",
+            "memory of this machine that was available, the least that was seen",
+            "host free memory", "free memory",
         ),
     )
 }  # fmt: skip
@@ -187,7 +326,7 @@ class Metric:
     """A quantity with its statistic: what has one value a boot."""
 
     quantity: Quantity
-    statistic: str | None  # None for quantities of a run
+    statistic: str | None  # None for quantities of a run, which may have others beside
 
     @property
     def id(self) -> str:
@@ -221,11 +360,12 @@ def metric(metric_id: str) -> Metric:
             right = f"{meant.id}.{statistic}" if statistic else meant.id
             raise UsageError("a metric id carries its unit", seen=metric_id, do=f"write {right}")
         raise unknown_metric(metric_id)
-    if quantity.per == "run" and statistic:
+    if quantity.per == "run" and statistic and statistic not in quantity.statistics:
+        others = "".join(f" or {quantity_id}.{name}" for name in quantity.statistics)
         raise UsageError(
-            f"{quantity_id} has no statistic",
+            f"{quantity_id} has no statistic {statistic}" if others else f"{quantity_id} has no statistic",
             seen=metric_id,
-            do=f"write {quantity_id}: it is one number a run",
+            do=f"write {quantity_id}: it is one number a run" + (f", the mean;{others}" if others else ""),
         )
     if quantity.per == "request" and not (statistic == "mean" or quantile_of(statistic) is not None):
         raise UsageError(

@@ -61,6 +61,7 @@ class LoadOptions:
     miscounted_limit: float = 0.01  # of requests whose prompt the server counts differently
     chunks_limit: float = 0.01  # of replies with more chunks than tokens
     short_limit: float = 0.02  # of replies shorter than asked, where the server is told the exact length
+    cache_size_limit: float = 0.01  # size of a boot's KV cache against that of its peers
     cached_limit: float = 0.02  # of prompt tokens from the prefix cache, where prompts are salted
 
 

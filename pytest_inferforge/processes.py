@@ -15,22 +15,24 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
+from pytest_inferforge import remains
 from pytest_inferforge.errors import EngineError
+from pytest_inferforge.remains import MARK, lives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _GUARDIAN = Path(__file__).with_name("_guardian.py")
-_MARK = "PYTEST_INFERFORGE_PROCESS"  # in the environment of the child and, by inheritance, of all below it
 _START_S = 30.0
 _AFTER_KILL_S = 15.0  # more than the guardian gives a process that does not die of SIGKILL
 _LOOK_S = 0.25  # how long one thread waits for what another one may have read
@@ -50,6 +52,50 @@ class StopReport:
     left: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a short program said. `said`: the last line of its errors, else of its output."""
+
+    code: int
+    out: str
+    said: str
+
+
+def ask(argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Answer:
+    """Run a short program to its end; `env` is its whole environment (None: ours).
+
+    What it leaves running in the background is not waited for, and goes on.
+
+    Raises:
+        EngineError: it cannot be executed, or takes too long.
+    """
+    # Files, because a pipe would wait for all that hold it.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            ran = subprocess.run(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=timeout_s,
+                env=env,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(
+                f"{argv[0]} does not end", seen=f"it ran {timeout_s:g} s", do="try it by hand"
+            ) from error
+        except OSError as error:
+            raise _cannot_start(argv, str(error)) from error
+        said, complained = (_whole(file) for file in (out, err))
+    return Answer(code=ran.returncode, out=said, said=((complained or said).splitlines() or [""])[-1])
+
+
+def _whole(file: IO[bytes]) -> str:
+    file.seek(0)
+    return _ESCAPES.sub("", file.read().decode(errors="replace")).strip()
+
+
 def start(
     argv: Sequence[str],
     *,
@@ -58,12 +104,16 @@ def start(
     cwd: Path | None = None,
     grace_s: float,
     stdout_pipe: bool = False,
+    cleanup: Sequence[str] = (),
+    notes: Path | None = None,
 ) -> Process:
     """Start a program in a session of its own, so that it hears neither Ctrl-C nor a closed terminal.
 
     `env` is its whole environment (None: ours). Its output is appended to `log_path` (None: dropped); with
     `stdout_pipe` its standard output is `Process.stdout` instead, to be read and closed by the caller.
-    `grace_s`: from SIGTERM to SIGKILL.
+    `grace_s`: from SIGTERM to SIGKILL. `cleanup`: a command that is run when all has ended, by whoever is
+    left to run it. `notes`: a folder for a note of what runs, by which `remains.reap` finds what is left
+    when we and the guardian are both killed.
 
     Raises:
         EngineError: the program cannot be executed.
@@ -81,7 +131,7 @@ def start(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if stdout_pipe else log,
                 stderr=log,
-                env={**(os.environ if env is None else env), _MARK: mark},
+                env={**(os.environ if env is None else env), MARK: mark},
                 cwd=cwd,
                 pass_fds=(status_write,),
                 start_new_session=True,
@@ -89,7 +139,30 @@ def start(
         except OSError as error:
             os.close(status_read)
             raise _cannot_start(argv, str(error)) from error
-    return Process(argv, guardian, status_read, mark=mark, grace_s=grace_s)
+    order = {
+        "argv": list(argv),
+        "grace_s": grace_s,
+        "cleanup": list(cleanup),
+        "note": None
+        if notes is None
+        else remains.write_note(notes, mark=mark, guardian=guardian.pid, argv=argv, cleanup=cleanup),
+    }
+    return Process(order, guardian, status_read, mark=mark)
+
+
+def detach(argv: Sequence[str], *, log_path: Path) -> int:
+    """Start a program that is to outlive us, in a session of its own; its pid. Its output is appended there.
+
+    Raises:
+        EngineError: it cannot be executed.
+    """
+    try:
+        with log_path.open("ab") as log:
+            return subprocess.Popen(
+                list(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            ).pid
+    except OSError as error:
+        raise _cannot_start(argv, str(error)) from error
 
 
 class Process:
@@ -97,24 +170,24 @@ class Process:
 
     def __init__(
         self,
-        argv: Sequence[str],
+        order: Mapping[str, Any],
         guardian: subprocess.Popen[bytes],
         status_fd: int,
         *,
         mark: str,
-        grace_s: float,
     ) -> None:
         self._guardian = guardian
         self._status_fd = status_fd
         self._mark = mark
-        self._grace_s = grace_s
+        self._order_given = order
+        self._grace_s = float(order["grace_s"])
         self._lock = threading.RLock()
         self._unread = b""
         self._told: dict[str, object] = {}
         self._ended = False  # the guardian will tell no more
         self._report: StopReport | None = None
         os.set_blocking(status_fd, False)
-        self.pid = self._begin(argv)
+        self.pid = self._begin()
         _live[id(self)] = self
 
     def __repr__(self) -> str:
@@ -160,17 +233,18 @@ class Process:
             found = psutil.Process(self._guardian.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return ()
-        return tuple(process.pid for process in found if _lives(process))
+        return tuple(process.pid for process in found if lives(process))
 
-    def _begin(self, argv: Sequence[str]) -> int:
-        self._order(json.dumps({"argv": list(argv), "grace_s": self._grace_s}))
+    def _begin(self) -> int:
+        self._order(json.dumps(self._order_given))
         deadline = time.monotonic() + _START_S
         while not self._told and not self._ended and (left_s := deadline - time.monotonic()) > 0:
             self._read(left_s)
         pid = self._told.get("pid")
         if not isinstance(pid, int):
             self._close()
-            raise _cannot_start(argv, str(self._told.get("error", "it was not started, and nobody said why")))
+            why = self._told.get("error", "it was not started, and nobody said why")
+            raise _cannot_start(self._order_given["argv"], str(why))
         return pid
 
     def _order(self, line: str) -> None:
@@ -204,33 +278,11 @@ class Process:
         if "left" in self._told:
             forced, left = _pids(self._told["forced"]), _pids(self._told["left"])
         else:
-            forced, left = self._sweep()
+            forced, left = remains.sweep(self._mark, self.pid, but=self._guardian.pid)
+            remains.clean(self._order_given["cleanup"], self._order_given["note"])
         self._close()
         code = self._told.setdefault("exit", -signal.SIGKILL)
         return StopReport(exit_code=code if isinstance(code, int) else -1, forced=forced, left=left)
-
-    def _sweep(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The guardian was killed or is stuck: end all that carry our mark. Returns (ended, still there)."""
-        self._guardian.kill()
-        ended: set[int] = set()
-        deadline = time.monotonic() + _AFTER_KILL_S
-        while True:
-            found = [process for process in psutil.process_iter() if self._is_ours(process)]
-            if not found or time.monotonic() > deadline:
-                return tuple(sorted(ended)), tuple(process.pid for process in found)
-            for process in found:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-                ended.add(process.pid)
-            psutil.wait_procs(found, timeout=0.1)
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        if process.pid in (os.getpid(), self._guardian.pid) or not _lives(process):
-            return False
-        try:
-            return process.environ().get(_MARK) == self._mark or os.getsid(process.pid) == self.pid
-        except (psutil.Error, OSError):
-            return False
 
     def _close(self) -> None:
         self._ended = True
@@ -253,13 +305,6 @@ os.register_at_fork(after_in_child=_live.clear)  # a fork of ours does not own w
 def _stop_all() -> None:
     for process in tuple(_live.values()):
         process.stop()
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.Error:
-        return False
 
 
 def _pids(value: object) -> tuple[int, ...]:

@@ -74,12 +74,15 @@ class RequestRecord:
     first_visible_s: float | None = None  # first event with user-visible text
     last_token_s: float | None = None
     end_s: float | None = None  # end of the response, or when the failure was seen
+    server_ttft_s: float | None = None  # as the server says: until its first token (llama.cpp: of prefill)
+    server_queue_s: float | None = None  # as the server says: in its queue
     prompt_tokens_asked: int
     output_tokens_asked: int
     prompt_tokens: int | None = None  # as the server counted them
     output_tokens: int | None = None
     output_tokens_exact: bool = False  # from the server's usage; False: counted from chunks
     cached_tokens: int | None = None  # prompt tokens that the server says came from its prefix cache
+    first_chunk_tokens: int | None = None  # output tokens up to the first chunk, where the server counts them
     chunk_s: tuple[float, ...] = ()  # arrival of every event with payload
     empty_chunks: int = 0  # events without payload before the last token: tolerated, counted
     resent: int = 0  # 1 when a reused connection was found dead and the request was sent again

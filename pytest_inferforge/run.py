@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_inferforge import measures
@@ -35,6 +35,7 @@ class RunBoot:
     client_floor: Floor | None = None  # its own error at this load; None: not measured
     server_memory: tuple[tuple[float, int], ...] = ()  # (seconds from the origin, bytes resident)
     steps: tuple[Step, ...] = ()  # of a stress run, in the order in which they were measured
+    facts: Mapping[str, str] = field(default_factory=dict)  # of its GPUs, for the fingerprint
     notes: tuple[str, ...] = ()  # tolerated oddities, for a person
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _TIMES = (
     "due_s", "send_s", "connect_s", "tls_s", "rtt_s", "first_byte_s", "first_event_s", "first_token_s",
-    "first_visible_s", "last_token_s", "end_s",
+    "first_visible_s", "last_token_s", "end_s", "server_ttft_s", "server_queue_s",
 )  # fmt: skip
 _COUNTS = (
     "prompt_tokens_asked", "output_tokens_asked", "prompt_tokens", "output_tokens", "cached_tokens",
-    "http_status", "empty_chunks", "resent", "session", "turn",
+    "first_chunk_tokens", "http_status", "empty_chunks", "resent", "session", "turn",
 )  # fmt: skip
 _TEXTS = ("id", "reason", "detail", "finish_reason")
 
@@ -33,10 +33,10 @@ _TEXTS = ("id", "reason", "detail", "finish_reason")
 class RequestTable:
     """n requests of one run on one boot, ordered by their place in the schedule.
 
-    Time columns: float64 (n,), seconds from the run's origin (`connect_s`, `tls_s` and `rtt_s` are
-    durations), NaN = not reached. Count columns: int64 (n,), -1 = not known. `chunk_s` holds the arrival of
-    every chunk with payload of all requests one after the other; those of request i are
-    `chunk_s[chunk_start[i] : chunk_start[i + 1]]`.
+    Time columns: float64 (n,), seconds from the run's origin (`connect_s`, `tls_s`, `rtt_s`, `server_ttft_s`
+    and `server_queue_s` are durations), NaN = not reached, or not told. Count columns: int64 (n,), -1 = not
+    known. `chunk_s` holds the arrival of every chunk with payload of all requests one after the other; those
+    of request i are `chunk_s[chunk_start[i] : chunk_start[i + 1]]`.
     `cls`: place of each request's class in `classes`.
     """
 

@@ -1,7 +1,7 @@
 """Quantities as people write and read them; inside, everything is in base units.
 
 Base units: `s`, `req/s`, `tok/s`, `ratio` (0..1 where it is a share), `change` (relative: 0.1 is 10 % more),
-`bytes`.
+`bytes`, `count` (a bare number), `tok`, `W`, `J`, `J/tok`, `Hz`, `cores`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ _UNITS: dict[str, dict[str, float]] = {  # base unit -> what people write, lower
         "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
         "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40,
     },
+    "count": {"": 1.0},
+    "tok": dict.fromkeys(("tok", "token", "tokens"), 1.0),
+    "W": {"w": 1.0, "kw": 1e3},
+    "J": {"j": 1.0, "kj": 1e3, "wh": 3600.0, "kwh": 3.6e6},  # "mj" could be either
+    "J/tok": {"mj/tok": 1e-3, "j/tok": 1.0, "j/token": 1.0},
+    "Hz": {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9},
+    "cores": dict.fromkeys(("core", "cores"), 1.0),
 }  # fmt: skip
 _SHOWN: dict[str, tuple[tuple[str, float], ...]] = {  # smallest first; the largest that leaves >= 1 is taken
     "s": (("\N{MICRO SIGN}s", 1e-6), ("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0)),
@@ -35,6 +42,13 @@ _SHOWN: dict[str, tuple[tuple[str, float], ...]] = {  # smallest first; the larg
     "ratio": (("%", 0.01),),
     "change": (("%", 0.01),),
     "bytes": (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)),
+    "count": (("", 1.0),),
+    "tok": (("tok", 1.0),),
+    "W": (("W", 1.0), ("kW", 1e3)),
+    "J": (("J", 1.0), ("kJ", 1e3)),
+    "J/tok": (("mJ/tok", 1e-3), ("J/tok", 1.0)),
+    "Hz": (("Hz", 1.0), ("kHz", 1e3), ("MHz", 1e6), ("GHz", 1e9)),
+    "cores": (("cores", 1.0),),
 }
 _EXAMPLES = {
     "s": ("ms", "s"),
@@ -43,6 +57,13 @@ _EXAMPLES = {
     "ratio": ("%",),
     "change": ("%",),
     "bytes": ("MB", "GB"),
+    "count": ("",),
+    "tok": ("tok",),
+    "W": ("W", "kW"),
+    "J": ("J", "kJ"),
+    "J/tok": ("J/tok",),
+    "Hz": ("MHz", "GHz"),
+    "cores": ("cores",),
 }
 _NAMES = {
     "s": "a time",
@@ -51,6 +72,13 @@ _NAMES = {
     "ratio": "a share",
     "change": "a change",
     "bytes": "a size",
+    "count": "a number",
+    "tok": "a number of tokens",
+    "W": "a power",
+    "J": "an energy",
+    "J/tok": "an energy per token",
+    "Hz": "a clock",
+    "cores": "a number of cores",
 }
 _QUANTITY = re.compile(
     r"\s*(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*(?P<unit>\S*)\s*", re.IGNORECASE
@@ -104,7 +132,7 @@ def format_value(value: float | None, unit: str) -> str:
     scales = _SHOWN[unit]
     size = abs(_rounded(value))
     name, factor = next((s for s in reversed(scales) if _suits(size, s)), scales[0] if size else _base(unit))
-    return f"{_plain(_rounded(value / factor))} {name}"
+    return f"{_plain(_rounded(value / factor))} {name}".rstrip()
 
 
 def _suits(size: float, scale: tuple[str, float]) -> bool:

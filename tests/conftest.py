@@ -15,6 +15,23 @@ from pytest_inferforge.words import WORDS
 ENGINES_REQUIRED = os.environ.get("INFERFORGE_REQUIRE_ENGINES") == "1"
 
 
+# Other programs of the machine that runs these tests may hold the client up: that is not what they are about.
+CALM = """\
+floor_requests = 0
+[limits]
+schedule_lag = "1 s"
+loop_lag = "1 s"
+worker_cpu = 10.0
+achieved_rate = 1.0
+dispersion = 100.0
+"""
+
+
+@pytest.fixture(scope="session")
+def calm():
+    return CALM
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
     report = yield

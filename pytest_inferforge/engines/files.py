@@ -19,6 +19,11 @@ def cache_folder() -> Path:
     return base / "pytest-inferforge"
 
 
+def running_folder() -> Path:
+    """Where notes lie of what was started and runs, for whoever cleans up after a session that was killed."""
+    return cache_folder() / "running"
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of the whole file; reads about 1 GB per second."""
     with path.open("rb") as file:

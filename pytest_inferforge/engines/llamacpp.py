@@ -15,8 +15,22 @@ from typing import TYPE_CHECKING
 
 from pytest_inferforge.engines import forge_tiny
 from pytest_inferforge.engines.files import remembered_sha256
-from pytest_inferforge.engines.protocol import Launch
-from pytest_inferforge.engines.settings import one_of, refuse_unknown, whole, yes_no
+from pytest_inferforge.engines.launching import check_key
+from pytest_inferforge.engines.protocol import Launch, Profiler
+from pytest_inferforge.engines.settings import (
+    Put,
+    Speculative,
+    Table,
+    Written,
+    one_of,
+    only,
+    refuse_unknown,
+    speculative,
+    value_of,
+    whole,
+    write,
+    yes_no,
+)
 from pytest_inferforge.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -25,18 +39,21 @@ if TYPE_CHECKING:
     from pytest_inferforge.engines.protocol import Spec
 
 STARTS_PROCESS = True
-SETTINGS: tuple[str, ...] = (
-    "max_model_len",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "prefix_caching",
-    "kv_cache_dtype",
-    "seed",
-    "threads",
+PROFILER: Profiler | None = None
+COMPILING: str | None = None
+LIMITS: tuple[str, ...] = (
+    "the wheel computes on the CPU, for any CPU: a llama-server built for this machine is faster",
+    "it does not echo the prompt's logprobs, nor does it know min_tokens",
 )
-METRICS_PATH: str | None = "/metrics"
 
-_KV_CACHE_DTYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+KV_CACHE_DTYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+_NGRAM = 4  # tokens that have to be found again
+_SPECULATIVE = {
+    "ngram": "COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE",
+    "draft": "COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE",
+    "eagle": "COMMON_SPECULATIVE_TYPE_DRAFT_EAGLE3",
+    "mtp": "COMMON_SPECULATIVE_TYPE_DRAFT_MTP",
+}
 _RUNNER = Path(__file__).with_name("llamacpp_runner.py")
 _INSTALL = "pip install 'pytest-inferforge[llamacpp]'"
 # Each connection occupies a thread of the server, also while it is idle (kept 5 s). With the default, ten
@@ -49,21 +66,65 @@ _BOOT_S = 60.0  # what llama.cpp's own tests allow a small model
 _SLOW_DISK_BYTE_PER_S = 100e6
 
 
+def _put(*names: str) -> Put:
+    """Attributes of `xllamacpp.CommonParams`, by their dotted names."""
+
+    def put(written: Written, value: object) -> None:
+        written.config |= dict.fromkeys(names, value)
+
+    return put
+
+
+def _speculative(written: Written, value: Speculative) -> None:
+    written.config["speculative.types"] = [_SPECULATIVE[value.method]]
+    if value.method == "ngram":
+        written.config |= {
+            "speculative.ngram_simple.size_n": _NGRAM,
+            "speculative.ngram_simple.size_m": value.tokens,
+        }
+        return
+    if value.model is not None:
+        written.config["speculative.draft.mparams.path"] = str(Path(value.model).expanduser().resolve())
+    written.config["speculative.draft.n_max"] = value.tokens
+
+
+def _kv_type(value: object) -> object:
+    return f"GGML_TYPE_{one_of(KV_CACHE_DTYPES)(value)}".upper()
+
+
+TABLE: Table = {
+    "max_model_len": (whole(), _put()),  # these two make the pool together
+    "max_num_seqs": (whole(), _put()),
+    "max_num_batched_tokens": (whole(), _put("n_batch", "n_ubatch")),
+    "chunked_prefill": (yes_no(), only(True, "llama.cpp always splits a prompt: set max_num_batched_tokens")),
+    "prefix_caching": (yes_no(), _put("cache_prompt")),
+    "kv_cache_dtype": (_kv_type, _put("cache_type_k", "cache_type_v")),
+    "speculative": (speculative(*_SPECULATIVE), _speculative),
+    "seed": (whole(low=0, high=2**32 - 2), _put("sampling.seed")),
+    "threads": (whole(), _put("cpuparams.n_threads", "cpuparams_batch.n_threads")),
+}
+SETTINGS: tuple[str, ...] = tuple(TABLE)
+
+
 def check(spec: Spec) -> None:
     """See `protocol.Engine`."""
     refuse_unknown(spec, SETTINGS)
+    for name in ("python", "command", "image"):
+        if (given := getattr(spec, name)) is not None:
+            raise UsageError(
+                "the embedded llama.cpp is part of this environment",
+                seen=f"{name}={given}",
+                do="use --infer-backend=llama-server for a llama-server of your own",
+            )
     if _is_forge_tiny(spec):
-        whole(spec, "max_model_len", None, high=forge_tiny.CONTEXT_TOKENS)
+        value_of(spec, "max_model_len", whole(high=forge_tiny.CONTEXT_TOKENS), None)
     elif not Path(str(spec.model)).expanduser().is_file():
         raise UsageError(
             "the embedded llama.cpp runs models that are GGUF files here",
             seen=f"{spec.model}: no such file",
             do=f"give the path of a .gguf file, or {forge_tiny.NAME}",
         )
-    if spec.api_key_env is not None and not os.environ.get(spec.api_key_env):
-        raise UsageError(
-            "the API key is not set", seen=f"{spec.api_key_env} is empty", do="set that variable"
-        )
+    check_key(spec)
     _parameters(spec, Path(), 0, Path())
 
 
@@ -101,7 +162,7 @@ def ready(client: httpx.Client) -> str | None:
     return None if status == 200 else f"GET /health -> {status}"
 
 
-def dialect(spec: Spec, client: httpx.Client) -> str:  # noqa: ARG001 - other engines have to ask
+def dialect(spec: Spec, client: httpx.Client) -> str:
     """See `protocol.Engine`."""
     return "llama.cpp"
 
@@ -115,12 +176,13 @@ def version(client: httpx.Client) -> str | None:
 def facts(client: httpx.Client) -> dict[str, str]:
     """See `protocol.Engine`. `n_ctx` is in tokens per slot."""
     props = client.get("/props").raise_for_status().json()
-    return {
-        "build_info": str(props.get("build_info")),
-        "model_ftype": str(props.get("model_ftype")),
-        "slots": str(props.get("total_slots")),
-        "n_ctx": str(props.get("default_generation_settings", {}).get("n_ctx")),
+    said = {
+        "build_info": props.get("build_info"),
+        "model_ftype": props.get("model_ftype"),
+        "slots": props.get("total_slots"),
+        "n_ctx": props.get("default_generation_settings", {}).get("n_ctx"),
     }
+    return {name: str(value) for name, value in said.items() if value is not None}
 
 
 def reset_cache(client: httpx.Client) -> bool:
@@ -135,11 +197,10 @@ def _is_forge_tiny(spec: Spec) -> bool:
 
 def _parameters(spec: Spec, model: Path, port: int, slots_folder: Path) -> dict[str, object]:
     """Attributes of `xllamacpp.CommonParams` by dotted name; the spec's raw arguments come last."""
-    slots = whole(spec, "max_num_seqs", _SLOTS) or _SLOTS
-    per_slot = whole(spec, "max_model_len", _TOKENS_PER_SLOT) or _TOKENS_PER_SLOT
-    threads = whole(spec, "threads", max(1, _cores() - 1))
-    caching = yes_no(spec, "prefix_caching", default=False)
-    kv_type = f"GGML_TYPE_{one_of(spec, 'kv_cache_dtype', _KV_CACHE_DTYPES, 'f16').upper()}"
+    written = write(spec, TABLE)
+    slots = value_of(spec, "max_num_seqs", whole(), _SLOTS)
+    per_slot = value_of(spec, "max_model_len", whole(), _TOKENS_PER_SLOT)
+    threads = max(1, _cores() - 1)
     parameters: dict[str, object] = {
         "model.path": str(model),
         "model_alias": forge_tiny.NAME if _is_forge_tiny(spec) else model.stem,
@@ -149,23 +210,15 @@ def _parameters(spec: Spec, model: Path, port: int, slots_folder: Path) -> dict[
         "n_ctx": per_slot * slots,  # the pool of all slots, of which each gets its share
         "cpuparams.n_threads": threads,
         "cpuparams_batch.n_threads": threads,
-        "n_threads_http": max(_HTTP_THREADS, 64 + 2 * slots),
-        "cache_prompt": caching,
+        "n_threads_http": http_threads(slots),
+        "cache_prompt": False,
         "cache_ram_mib": 0,  # a second cache, in host memory, that no request can switch off
-        "cache_type_k": kv_type,
-        "cache_type_v": kv_type,
         "slot_save_path": f"{slots_folder}/",  # without it the server refuses to erase a slot
         "fit_params": False,  # shrinks the context silently when memory is short
         "endpoint_metrics": True,
         "ui": False,
     }
-    batched = whole(spec, "max_num_batched_tokens", None)
-    if batched is not None:
-        parameters |= {"n_batch": batched, "n_ubatch": batched}
-    seed = whole(spec, "seed", None, low=0, high=2**32 - 2)
-    if seed is not None:
-        parameters["sampling.seed"] = seed
-    return parameters | dict(_raw(argument) for argument in spec.args)
+    return parameters | written.config | dict(_raw(argument) for argument in spec.args)
 
 
 def _raw(argument: str) -> tuple[str, object]:
@@ -181,6 +234,11 @@ def _raw(argument: str) -> tuple[str, object]:
         return name, json.loads(text)
     except ValueError:
         return name, text
+
+
+def http_threads(slots: int) -> int:
+    """How many threads its HTTP server gets."""
+    return max(_HTTP_THREADS, 64 + 2 * slots)
 
 
 def _cores() -> int:

@@ -44,7 +44,7 @@ def main() -> NoReturn:
 
 
 def assign(parameters: Any, name: str, value: object) -> None:
-    """Set a dotted attribute that exists, in the type it has: enums by a member's name, sets from lists."""
+    """Set a dotted attribute that exists, in its own type: enums by name, also in a list, sets from lists."""
     *path, attribute = name.split(".")
     owner = parameters
     for step in path:
@@ -52,6 +52,8 @@ def assign(parameters: Any, name: str, value: object) -> None:
     present = getattr(owner, attribute)
     if isinstance(present, enum.Enum) and isinstance(value, str):
         value = type(present)[value]
+    elif isinstance(present, list) and present and isinstance(present[0], enum.Enum):
+        value = [type(present[0])[member] for member in value]  # type: ignore[attr-defined]
     elif isinstance(present, set):
         value = {value} if isinstance(value, str) else set(value)  # type: ignore[call-overload]
     setattr(owner, attribute, value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import httpx
@@ -41,13 +42,42 @@ class Spec(Protocol):
     @property
     def model(self) -> str | None: ...
     @property
+    def revision(self) -> str | None: ...
+    @property
     def settings(self) -> tuple[tuple[str, object], ...]: ...
     @property
     def args(self) -> tuple[str, ...]: ...
     @property
+    def env(self) -> tuple[tuple[str, str | None], ...]: ...
+    @property
+    def python(self) -> str | None: ...
+    @property
+    def command(self) -> str | None: ...
+    @property
+    def image(self) -> str | None: ...
+    @property
+    def gpus(self) -> int | None: ...
+    @property
+    def profile(self) -> bool: ...
+    @property
     def url(self) -> str | None: ...
     @property
     def api_key_env(self) -> str | None: ...
+    @property
+    def port(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """What has to be here before a server's start is timed.
+
+    `what`, in words; `argv` fetches it and prints lines `fact NAME VALUE`; `unless`: a command that succeeds
+    when it is here already.
+    """
+
+    what: str
+    argv: tuple[str, ...]
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +86,8 @@ class Launch:
 
     `argv` is empty where nothing is to be started. `base_url` has no `/v1` and no slash at its end.
     `env` is added to the environment. `grace_s`: from SIGTERM to SIGKILL. `model`: the id for requests (None:
-    the first that `/v1/models` lists). `facts` go into the fingerprint.
+    the first that `/v1/models` lists). `facts` go into the fingerprint. `cleanup`: run when the server has
+    ended, however it ended (a container outlives the program that started it). `fetch`: before it.
     """
 
     argv: tuple[str, ...]
@@ -66,6 +97,20 @@ class Launch:
     grace_s: float = 5.0
     model: str | None = None
     facts: tuple[tuple[str, str], ...] = ()
+    cleanup: tuple[str, ...] = ()
+    fetch: Fetch | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiler:
+    """An engine's own profiler: requests that switch it on and off. Traces appear below `folder`.
+
+    `body`: what the first is sent, with `{folder}` in it where the engine is told only then.
+    """
+
+    start_path: str
+    stop_path: str
+    body: Mapping[str, object] | None = None
 
 
 class Engine(Protocol):
@@ -75,8 +120,12 @@ class Engine(Protocol):
     """False: the server runs already, and can be neither stopped nor restarted."""
     SETTINGS: tuple[str, ...]
     """What it takes of `VOCABULARY`, and settings of its own."""
-    METRICS_PATH: str | None
-    """Where it publishes Prometheus metrics; None: nowhere."""
+    PROFILER: Profiler | None
+    """None: it has none that could be switched on over HTTP."""
+    COMPILING: str | None
+    """Regular expression of log lines that say that something is compiled; None: it never says."""
+    LIMITS: tuple[str, ...]
+    """What a user should know that it cannot do, a sentence each."""
 
     @staticmethod
     def check(spec: Spec) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
 
+from pytest_inferforge.dialects import Wire
 from pytest_inferforge.workload import images
 from pytest_inferforge.workload.prompts import PromptMaker
 
@@ -53,7 +54,8 @@ class RequestWriter:
         self._plan = plan
         self._makers = [_maker(plan, c) for c in plan.classes]
         parts = urlsplit(plan.url)
-        self._heads = [_head(c, parts.path, parts.netloc.rpartition("@")[2], key) for c in plan.classes]
+        host, headers = parts.netloc.rpartition("@")[2], _headers(plan, key)
+        self._heads = [_head(c, parts.path, host, headers) for c in plan.classes]
         self._encode = msgspec.json.Encoder().encode
 
     def opening(self, columns: Columns, k: int, salt_index: int) -> str | list[int] | list[Message]:
@@ -103,9 +105,14 @@ class RequestWriter:
         body = dict(c.body)
         body["model"] = self._plan.model
         body["messages" if c.chat else "prompt"] = asked
+        if c.wire is Wire.ANTHROPIC:
+            body |= _system_apart(cast("list[Message]", asked))
         body[c.max_tokens_field] = output_tokens
         if c.min_tokens_field:
             body[c.min_tokens_field] = output_tokens
+        if c.length_json is not None:
+            field, keys = c.length_json
+            body[field] = self._encode(dict.fromkeys(keys, output_tokens)).decode()
         return self._encode(body)
 
     def _content(self, c: ClassPlan, salt_index: int, text: str) -> str | list[Message]:
@@ -114,8 +121,7 @@ class RequestWriter:
             return text
         count, width, height = c.images
         urls = (images.data_url(width, height, f"{c.salt}/{salt_index}/{k}") for k in range(count))
-        pictures = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        return [{"type": "text", "text": text}, *pictures]
+        return [{"type": "text", "text": text}, *(_picture(c.wire, url) for url in urls)]
 
 
 def _maker(plan: Plan, c: ClassPlan) -> PromptMaker | None:
@@ -131,16 +137,41 @@ def _maker(plan: Plan, c: ClassPlan) -> PromptMaker | None:
     )
 
 
-def _head(c: ClassPlan, base: str, host: str, key: str | None) -> str:
+def _picture(wire: Wire, url: str) -> Message:
+    """An image as the wire has it, from its `data:` URL.
+
+    Source: OpenAI API reference, chat completions; Anthropic API reference, messages.
+    """
+    if wire is Wire.OPENAI:
+        return {"type": "image_url", "image_url": {"url": url}}
+    media_type, _, data = url.removeprefix("data:").partition(";base64,")
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
+
+
+def _system_apart(messages: list[Message]) -> dict[str, Any]:
+    """What the system says has a field of its own. Source: Anthropic API reference, messages."""
+    first, *rest = messages
+    return {"system": first["content"], "messages": rest} if first["role"] == "system" else {}
+
+
+def _headers(plan: Plan, key: str | None) -> list[str]:
+    """Those of the dialect, and the key."""
+    lines = [f"{name}: {value}" for name, value in plan.headers]
+    if key:
+        name, before = plan.key_header
+        lines.append(f"{name}: {before}{key}")
+    return lines
+
+
+def _head(c: ClassPlan, base: str, host: str, headers: list[str]) -> str:
     lines = [
         f"POST {base.rstrip('/')}{c.path} HTTP/1.1",
         f"Host: {host}",
         "Content-Type: application/json",
         "Accept: text/event-stream",
         "User-Agent: pytest-inferforge",
+        *headers,
     ]
-    if key:
-        lines.append(f"Authorization: Bearer {key}")
     return "\r\n".join(lines)
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TIMES = ("due", "send", "connect", "tls", "rtt", "first_byte", "first_event", "first_token",
-          "first_visible", "last_token", "end")  # fmt: skip
+          "first_visible", "last_token", "end", "server_ttft", "server_queue")  # fmt: skip
 _COUNTS = ("prompt_tokens_asked", "output_tokens_asked", "prompt_tokens", "output_tokens", "cached_tokens",
-           "http_status", "empty_chunks", "resent", "session", "turn")  # fmt: skip
+           "first_chunk_tokens", "http_status", "empty_chunks", "resent", "session", "turn")  # fmt: skip
 _TEXTS = ("reason", "detail", "finish_reason")
 _NONE = -(1 << 62)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from pytest_inferforge.dialects import BEARER, Wire
+
 OK, FAILED, CANCELLED = 0, 1, 2  # Row.status; the same numbers as in a RequestTable
 NOT_DUE = -1  # Items.due_ns of a request that waits for another one to end
 
@@ -32,7 +34,7 @@ class Items(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 class ClassPlan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """How the requests of one class are written. `bank`: place in `Plan.banks`; `images`: count, width,
-    height of each."""
+    height of each; `length_json`: see `dialects.Dialect`."""
 
     name: str
     path: str  # of the endpoint, below `Plan.url`
@@ -46,6 +48,8 @@ class ClassPlan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     block_tokens: int
     images: tuple[int, int, int] | None
     turns: bool  # its conversations may go on: replies are kept
+    wire: Wire = Wire.OPENAI
+    length_json: tuple[str, tuple[str, ...]] | None = None
 
 
 class BankPlan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -105,6 +109,8 @@ class Plan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ca_file: str | None
     verify_tls: bool
     core: int | None  # to stay on; None: where the system likes
+    headers: tuple[tuple[str, str], ...] = ()  # of the dialect
+    key_header: tuple[str, str] = BEARER
 
 
 class Row(msgspec.Struct, array_like=True, kw_only=True):
@@ -140,6 +146,9 @@ class Row(msgspec.Struct, array_like=True, kw_only=True):
     resent: int
     finish_reason: str | None
     chunk_origin_ns: int = 0
+    first_chunk_tokens: int | None = None
+    server_ttft_ns: int | None = None  # by the server's clock, as the next: durations
+    server_queue_ns: int | None = None
 
 
 class Finish(msgspec.Struct, kw_only=True):

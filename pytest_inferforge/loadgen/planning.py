@@ -58,9 +58,12 @@ def make_plan(
     from the other.
 
     Raises:
-        MeasuringError: a prompt is asked for that is shorter than what the server wraps around it.
+        MeasuringError: a prompt is asked for that is shorter than what the server wraps around it, or a class
+            asks what cannot be said in the server's dialect.
     """
     workload, dialect = schedule.workload, target.dialect
+    for c in workload.classes:
+        refuse_unspoken(dialect, c.api, token_ids=c.token_ids)
     _check_lengths(schedule, target.banks)
     apis: list[Api] = sorted(target.banks)
     mine = np.flatnonzero(schedule.requests.session % workers == worker)
@@ -92,7 +95,29 @@ def make_plan(
         ca_file=target.ca_file,
         verify_tls=target.verify_tls,
         core=core,
+        headers=dialect.headers,
+        key_header=dialect.key_header,
     )
+
+
+def refuse_unspoken(dialect: Dialect, api: Api, *, token_ids: bool) -> None:
+    """Refuse what cannot be said in a dialect, before anything is sent.
+
+    Raises:
+        MeasuringError: it has no such API, or its prompts cannot be token ids.
+    """
+    if api == "completions" and dialect.completions_path is None:
+        raise MeasuringError(
+            "the server offers no completions",
+            seen=f"its dialect is {dialect.name}, and the workload asks for api='completions'",
+            do="ask for api='chat'",
+        )
+    if token_ids and not dialect.token_ids:
+        raise MeasuringError(
+            "prompts cannot be sent to this server as token ids",
+            seen=f"its dialect is {dialect.name}, and the workload asks for token_ids=True",
+            do="drop token_ids: prompts are then texts of the same length",
+        )
 
 
 def constant_body(c: RequestClass, dialect: Dialect, *, salted: bool) -> dict[str, Any]:
@@ -118,20 +143,26 @@ def _class(
     salt: str,
 ) -> ClassPlan:
     c = schedule.workload.classes[place]
-    images = c.images
+    images, chat = c.images, c.api == "chat"
+    path = dialect.chat_path if chat else dialect.completions_path
+    assert path is not None
+    body = constant_body(c, dialect, salted=schedule.salted(place))
+    length_json = dialect.length_json
     return ClassPlan(
         name=c.name,
-        path=dialect.chat_path if c.api == "chat" else dialect.completions_path,
-        chat=c.api == "chat",
-        body=constant_body(c, dialect, salted=schedule.salted(place)),
-        max_tokens_field=dialect.max_tokens_field,
-        min_tokens_field="min_tokens" if dialect.min_tokens else None,
+        path=path,
+        chat=chat,
+        body=body,
+        max_tokens_field=dialect.max_tokens_chat if chat else dialect.max_tokens_completions,
+        min_tokens_field=dialect.min_tokens_chat if chat else dialect.min_tokens_completions,
         bank=apis.index(c.api) if c.api in banks else -1,
         salt=None if c.prefix_cache else salt,
         token_ids=c.token_ids,
         block_tokens=schedule.block_tokens[place],
         images=None if images is None else (images.count, images.width, images.height),
         turns=c.turns is not None,
+        wire=dialect.wire,
+        length_json=None if length_json is None or length_json[0] in body else length_json,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from pytest_inferforge.loadgen import sse
 from pytest_inferforge.loadgen.plan import CANCELLED, FAILED, OK, Finish, Row
+from pytest_inferforge.loadgen.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ class Reading:
 
     def __init__(self, exchange: Exchange, events_a_step: int, *, keep_text: bool = False) -> None:
         self.exchange = exchange
-        self.reply = sse.Reply(text=[] if keep_text else None)
+        self.reply = Reply(text=[] if keep_text else None)
         self._steps = self._read(events_a_step)
 
     def read_on(self) -> bool:
@@ -38,7 +39,7 @@ class Reading:
             self.reply = sse.read_whole(exchange.stamps[-1], body)
 
 
-def as_row(exchange: Exchange, reply: sse.Reply, origin_ns: int) -> Row:
+def as_row(exchange: Exchange, reply: Reply, origin_ns: int) -> Row:
     """What became of a request whose reply was read."""
     reason, detail = _fault(exchange, reply)
 
@@ -78,10 +79,13 @@ def as_row(exchange: Exchange, reply: sse.Reply, origin_ns: int) -> Row:
         empty_chunks=reply.empty_chunks,
         resent=exchange.resent,
         finish_reason=reply.finish_reason,
+        first_chunk_tokens=reply.first_chunk_tokens,
+        server_ttft_ns=reply.server_ttft_ns,
+        server_queue_ns=reply.server_queue_ns,
     )
 
 
-def _fault(exchange: Exchange, reply: sse.Reply) -> tuple[str | None, str | None]:
+def _fault(exchange: Exchange, reply: Reply) -> tuple[str | None, str | None]:
     """Why a request failed (None: it did not), and what was seen; what the server said goes first."""
     if exchange.fault is not None and reply.fault not in ("error_event", "bad_json"):
         return "cut" if exchange.fault == "unanswered" else exchange.fault, exchange.detail

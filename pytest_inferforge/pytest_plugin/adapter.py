@@ -10,7 +10,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 import pytest_inferforge
-from pytest_inferforge import policy
+from pytest_inferforge import engines, policy
 from pytest_inferforge.errors import InferforgeError, UsageError
 from pytest_inferforge.policy import Consequence
 from pytest_inferforge.pytest_plugin import FIXTURES, OUR_MARKERS, settings, summary
@@ -52,6 +52,8 @@ class Adapter:
         self.config = config
         option = vars(config.option)
         try:
+            for found in config.hook.pytest_inferforge_engines(config=config):
+                engines.add(found, source="the hook pytest_inferforge_engines")
             self.settings = settings.read(
                 option, config.rootpath, config.invocation_params.dir, settings.environment()
             )
@@ -164,6 +166,7 @@ class Adapter:
         self._refuse_xdist()
         runs = self.session.runs
         runs.on_progress = None if quiet else self._progress.show
+        runs.on_news = None if quiet else self._progress.say
         return runs
 
     def _of(self, item: pytest.Item) -> Declared:
@@ -242,7 +245,8 @@ class Adapter:
             recording = self.session.recording
             consequences = [policy.of_unjudged(self.settings.policy, recording=recording)] * len(found)
         if Consequence.FAIL in consequences:
-            _fail(message)
+            said = self._clean(lambda: self._runs().profile(declared))
+            _fail(message if said is None else f"{message}\n  {said}")
         for comparison, consequence in zip(found, consequences, strict=True):
             if consequence is Consequence.WARN:
                 item.warn(InferforgeWarning(text.comparison_sentence(comparison)))

@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     import pytest
 
 POLICIES = ("default", "strict", "observe")
+PROFILES = ("never", "on-failure", "always")
 
 MARKERS = (
     (
-        "infer_server(backend=..., model=..., SETTING=..., pin=False): what a test needs of its server;"
+        "infer_server(backend=..., model=..., server=NAME, command=..., args=[...], env={}, SETTING=...,"
+        " pin=False): what a test needs of its server;"
         " settings are engine-neutral: max_model_len, max_num_seqs, dtype, ..."
     ),
     (
@@ -38,10 +40,37 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--infer-backend",
         metavar="NAME",
-        help="the engine to boot: llama.cpp; with --infer-url: the one that runs there",
+        help="the engine to boot: llama.cpp, vllm, sglang, ...; with --infer-url: the one that runs there",
     )
+    add("--infer-server", metavar="NAME", help="a server that the project's file names: [servers.NAME]")
     add("--infer-model", metavar="MODEL", help="the model to serve: a name or a file (llama.cpp: FILE.gguf)")
+    add(
+        "--infer-command", metavar="COMMAND",
+        help='start the server with this command, verbatim: "vllm serve M --port {port}"',
+    )  # fmt: skip
+    add("--infer-python", metavar="PYTHON", help="the interpreter of the environment with the engine")
+    add("--infer-image", metavar="IMAGE", help="run the engine in a container of this image")
+    add(
+        "--infer-arg", metavar="ARGUMENT", action="append", default=[],
+        help="handed to the engine as it is, after all others; may be repeated",
+    )  # fmt: skip
+    add(
+        "--infer-env", metavar="NAME[=VALUE]", action="append", default=[],
+        help="an environment variable of the server; of a secret give the name alone",
+    )  # fmt: skip
     add("--infer-url", metavar="URL", help="measure the OpenAI-style server that already runs here")
+    add(
+        "--infer-restart-command", metavar="COMMAND",
+        help="restarts the server behind --infer-url, for --infer-boots; returns when it begins to start",
+    )  # fmt: skip
+    add(
+        "--infer-attach", metavar="NAME", nargs="?", const="default",
+        help="use the server that `inferforge up` brought up; nothing is saved or compared",
+    )  # fmt: skip
+    add(
+        "--infer-profile", choices=PROFILES, default="never",
+        help="record a short repeat with the engine's own profiler: of what failed, or of everything",
+    )  # fmt: skip
     add(
         "--infer-api-key-env", metavar="VAR",
         help="name of the environment variable with the API key (default: INFERFORGE_API_KEY)",

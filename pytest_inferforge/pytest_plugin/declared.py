@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge import slo as slos
-from pytest_inferforge import units
 from pytest_inferforge.errors import UsageError
-from pytest_inferforge.options import SessionOptions
+from pytest_inferforge.metrics import metric
 from pytest_inferforge.pytest_plugin.layers import Layer, Mark, merge, of_marks
-from pytest_inferforge.servers.spec import ServerSpec, pairs
+from pytest_inferforge.pytest_plugin.server_words import server_spec, with_named
 from pytest_inferforge.workload import arguments as workloads
 
 if TYPE_CHECKING:
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_inferforge.pytest_plugin.settings import Settings
+    from pytest_inferforge.servers.spec import ServerSpec
     from pytest_inferforge.slo import Slo
     from pytest_inferforge.workload.spec import Workload
 
-_SERVER_WORDS = ("backend", "model", "url", "port", "boot_timeout", "args")
 _GATED = {
     False: ("ttft_s.mean", "ttft_s.p99", "tpot_s.mean"),  # open loop: arrivals pin the throughput
     True: ("output_tok_per_s", "tpot_s.mean"),  # closed loop
@@ -65,7 +64,8 @@ def declare(
     used = set(fixtures)
     notes: list[str] = []
     _check_fixtures(marks, used)
-    words = merge([settings.server, *of_marks(marks, "infer_server"), settings.file_server], notes)
+    layers_of_server = [settings.server, *of_marks(marks, "infer_server"), settings.file_server]
+    words = merge(with_named(layers_of_server, settings.servers), notes)
     said = of_marks(marks, "infer_workload")
     layers = (settings.workload, *said, settings.file_workload)
     workload = None
@@ -84,7 +84,7 @@ def declare(
         nodeid=nodeid,
         folder=folder,
         server=server_spec(words, settings, notes, workload),
-        backend_named="backend" in words or "url" in words,
+        backend_named=any(word in words for word in ("backend", "url", "command")),
         workload=workload,
         loads="infer_load" in used,
         layers=layers,
@@ -120,44 +120,17 @@ def gated_metrics(workload: Workload, checks: Sequence[Slo], of: str = "") -> tu
     """
     named = [c.metric.id for c in checks if not c.implicit and c.of == of]
     named = [name for name in named if name not in slos.DRIFTS]  # they say themselves what changed
+    named = [name for name in named if _comparable(name)]
     if workload.stress:
         return (slos.CAPACITY,)
     usual = () if workload.class_names and not of else _GATED[workload.closed_class(of)]
     return tuple(dict.fromkeys((*usual, *named)))
 
 
-def server_spec(
-    words: Mapping[str, Any], settings: Settings, notes: list[str], workload: Workload | None
-) -> ServerSpec:
-    """Which server a test runs on, from merged words.
-
-    Behind a URL a backend only says which dialect is spoken, and a test's needs of its server cannot be
-    seen to: they are left out with a note, except those asked for on the command line, which are refused.
-    """
-    given = {name: value for name, value in words.items() if name not in _SERVER_WORDS}
-    url, backend = words.get("url"), words.get("backend")
-    if url is not None:
-        asked = {name for name in given if name in settings.server.values or name == "dialect"}
-        if left_out := [f"{name}={value}" for name, value in given.items() if name not in asked]:
-            notes.append(f"behind a URL nothing can be set: {', '.join(left_out)} left to its owner")
-        given = {name: value for name, value in given.items() if name in asked}
-        if backend not in (None, "url"):
-            given.setdefault("dialect", backend)
-        backend = "url"
-    timeout = words.get("boot_timeout")
-    return ServerSpec(
-        engine=backend or SessionOptions().default_backend,
-        model=words.get("model"),
-        settings=pairs(given),
-        args=tuple(words.get("args", ())),
-        url=url,
-        api_key_env=settings.api_key_env if url is not None else None,
-        port=words.get("port"),
-        boot_timeout_s=units.parse(timeout, "s") if isinstance(timeout, str) else timeout,
-        ca_file=settings.ca_file if url is not None else None,
-        verify_tls=settings.verify_tls or url is None,
-        proxies=url is not None and workload is not None and workload.transport == "httpx",
-    )
+def _comparable(metric_id: str) -> bool:
+    """What is neither better high nor better low, or may well be 0, has no ratio that could be gated."""
+    quantity = metric(metric_id).quantity
+    return quantity.direction != "none" and quantity.unit != "count"
 
 
 def _check_classes(checks: Sequence[Slo], workload: Workload | None) -> None:

@@ -59,6 +59,11 @@ class InferServer:
         """From the start of its process to its first good answer, in seconds."""
         return self._server.ready_s
 
+    @property
+    def first_token_s(self) -> float | None:
+        """From the start of its process to its first token, in seconds."""
+        return self._server.first_token_s
+
     def client(self, *, timeout_s: float = 60.0) -> httpx.Client:
         """An httpx client with base URL and API key; close it."""
         return self._server.client(timeout_s=timeout_s)

@@ -62,7 +62,9 @@ def _evidence(boot: RunBoot) -> slos.Evidence:
     held = [step.rate_per_s for step in boot.steps if not step.broke]
     broke = [step.rate_per_s for step in boot.steps if step.broke]
     capacity = (max(held, default=0.0), min(broke, default=None)) if boot.steps else None
-    return slos.Evidence(capacity_req_per_s=capacity, server_memory=boot.server_memory)
+    return slos.Evidence(
+        capacity_req_per_s=capacity, server_memory=boot.server_memory, metrics=boot.result.metrics
+    )
 
 
 def _of_class(run: Run, name: str, checks: Sequence[Slo]) -> Run:

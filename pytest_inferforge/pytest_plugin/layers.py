@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_inferforge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 COMMAND_LINE = "the command line"
 _PLACE = re.compile(r"\{(\w+)\}")
-_RIVALS = {"requests": "duration", "duration": "requests"}  # one takes the place of the other
+# one takes the place of the others
+_RIVALS = (("requests", "duration"), ("command", "image", "python", "url"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,18 +84,32 @@ def of_marks(marks: Sequence[Mark], name: str) -> list[Layer]:
 def merge(layers: Sequence[Layer], notes: list[str]) -> dict[str, Any]:
     """Layers, strongest first, as one; where a pin keeps the command line out, a note says so.
 
-    `requests` and `duration` stand for each other: the stronger layer's wins. Both in one layer stay, and
-    are an error of that layer.
+    `requests` and `duration` stand for each other, and so do the ways to have a server: the stronger layer's
+    wins. Two in one layer stay, and are an error of that layer.
     """
     merged: dict[str, Any] = {}
     for layer in sorted(layers, key=lambda layer: not layer.pinned):
         stronger = dict(merged)
         for key, value in layer.values.items():
-            holder = key if key in stronger else _RIVALS.get(key)
-            if holder not in stronger:
+            holder = key if key in stronger else _rival(key, stronger)
+            if holder is None:
                 merged[key] = value
             elif layer.source == COMMAND_LINE and (holder != key or stronger[key] != value):
                 notes.append(
                     f"{holder}={stronger[holder]} is pinned; {key}={value} was asked for on {COMMAND_LINE}"
                 )
     return merged
+
+
+def _rival(key: str, stronger: Mapping[str, Any]) -> str | None:
+    """What a stronger layer says in the place of `key`."""
+    for group in _RIVALS:
+        if key in group:
+            return next((other for other in group if other != key and other in stronger), None)
+    return None
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What to do about a name that nobody knows."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else otherwise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pytest_inferforge import floor as floors
 from pytest_inferforge import measures, validity
@@ -16,7 +17,7 @@ from pytest_inferforge.errors import EngineError
 from pytest_inferforge.loadgen import crew as crews
 from pytest_inferforge.loadgen.planning import Target
 from pytest_inferforge.loadgen.transports import unused_proxy
-from pytest_inferforge.pytest_plugin import tokens
+from pytest_inferforge.pytest_plugin import profiling, tokens, watching
 from pytest_inferforge.records import BootResult, RunVerdict
 from pytest_inferforge.run import RunBoot
 from pytest_inferforge.workload import schedule as schedules
@@ -32,13 +33,16 @@ if TYPE_CHECKING:
     from pytest_inferforge.options import LoadOptions
     from pytest_inferforge.servers.server import Server
     from pytest_inferforge.servers.spec import ServerSpec
+    from pytest_inferforge.telemetry.gpu import Gpus
     from pytest_inferforge.workload.prompts import WordBank
     from pytest_inferforge.workload.schedule import Schedule
     from pytest_inferforge.workload.spec import Api, Workload
 
     OnProgress = Callable[[Progress, Schedule], None]
 
-_MEMORY_EVERY_S = 1.0
+_STUCK = "the server does not answer any more: it is ended, and the next test gets a fresh boot"
+_CACHE_FACTS = ("num_gpu_blocks", "max_total_num_tokens")  # of vLLM and SGLang
+_PROFILED_REQUESTS = 16
 _CAPACITY_RATE_PER_S = 150.0  # some 10 000 chunks a second: enough to see what one costs
 
 
@@ -56,10 +60,14 @@ class Asked:
 class Measurer:
     """Measures workloads; remembers what it learned of each server's tokenizer, and numbers its runs."""
 
-    def __init__(self, *, run_dir: Path, session_id: str, load: LoadOptions) -> None:
+    def __init__(
+        self, *, run_dir: Path, session_id: str, load: LoadOptions, gpus: Gpus | None = None
+    ) -> None:
         self._run_dir = run_dir
         self._session_id = session_id
         self._load = load
+        self._gpus = gpus
+        self._cache_sizes: dict[ServerSpec, float] = {}  # of the first boot
         self._crew = crews.parse(load.workers)
         self._banks: dict[tuple[ServerSpec, Api, bool], WordBank] = {}
         self._schedules: dict[Workload, Schedule] = {}
@@ -92,6 +100,17 @@ class Measurer:
         said = f"measured again, because the first attempt was INVALID: {'; '.join(found.result.reasons)}"
         return replace(again, notes=(said, *again.notes))
 
+    def profile(self, workload: Workload, server: Server) -> str:
+        """A few requests of a workload under the engine's own profiler; a sentence of what came of it."""
+        short = workload.quick(_PROFILED_REQUESTS)
+
+        def drive() -> None:
+            self._runs += 1
+            schedule = self.schedule(short)
+            self._drive(schedule, self._target(schedule, server), 1, f"profile-{self._runs}", server.api_key)
+
+        return profiling.record(server, self._run_dir, drive)
+
     def _measure_once(self, asked: Asked, server: Server) -> RunBoot:
         position = self._positions.get(server.number, 0) + 1
         self._positions[server.number] = position
@@ -102,19 +121,27 @@ class Measurer:
         floor = self._floor(asked, workers)
         target = self._target(schedule, server)
         began = server.started_at()
-        memory = _MemoryOf(server)
+        memory, compiling = watching.MemoryOf(server), watching.Compiling(server)
 
         def on_progress(progress: Progress) -> None:
+            telemetry.mark(progress.phase)
             memory.look(progress)
+            compiling.look(progress)
             if asked.on_progress is not None:
                 asked.on_progress(progress, schedule)
 
         self._runs += 1
         file_name = f"{_slug(asked.name)}-boot{server.number}-{self._runs}"
-        drive = self._drive(schedule, target, workers, file_name, server.api_key, on_progress)
+        with watching.sampler(server, self._gpus) as telemetry:
+            drive = self._drive(schedule, target, workers, file_name, server.api_key, on_progress)
+        seen = telemetry.result(
+            output_tokens=int(np.maximum(drive.table.counts["output_tokens"], 0).sum()),
+            requests=int(drive.table.ok.sum()),
+        )
         store.write_rows(self._run_dir / f"{file_name}.jsonl.gz", drive.table)
         if not server.alive():
             raise server_died(server, asked.name)
+        stuck = bool(drive.table.failed.any()) and not server.answers()
         ended = server.started_at()
         client = validity.Client(
             lost=drive.lost,
@@ -124,14 +151,20 @@ class Measurer:
             floor_s=None if floor is None else floor.ttft_error_p99_s,
             salted={c.name for k, c in enumerate(asked.workload.classes) if schedule.salted(k)},
             counted={c.name for c in asked.workload.classes if c.images is None},
-            exact_output=target.dialect.ignore_eos,
+            exact_output=target.dialect.exact_length,
             transport=asked.workload.transport,
             restarted=None if began == ended else f"its process began at {ended}, before it was {began}",
         )
-        reasons = validity.reasons_against(drive.table, client, limits=asked.limits, options=self._load)
-        metrics = measures.all_metrics(drive.table, asked.limits)
+        reasons = (
+            *validity.reasons_against(drive.table, client, limits=asked.limits, options=self._load),
+            *seen.invalid_reasons,
+            *(said for said in (compiling.reason(), self._other_cache(server)) if said is not None),
+        )
+        metrics = measures.all_metrics(drive.table, asked.limits) | dict(seen.metrics)
         if server.ready_s is not None:
             metrics["ready_s"] = server.ready_s
+        if server.first_token_s is not None:
+            metrics["boot_first_token_s"] = server.first_token_s
         return RunBoot(
             result=BootResult(
                 boot=asked.boot,
@@ -149,8 +182,19 @@ class Measurer:
             client_workers=max(1, len(drive.workers)),
             client_floor=floor,
             server_memory=tuple(memory.samples),
-            notes=_notes(drive, asked.workload, server),
+            facts=seen.facts,
+            notes=(*((_STUCK,) if stuck else ()), *_notes(drive, asked.workload, server), *seen.notes),
         )
+
+    def _other_cache(self, server: Server) -> str | None:
+        """A boot whose cache came out larger or smaller than its peers' is another server."""
+        size = next((float(server.facts[name]) for name in _CACHE_FACTS if name in server.facts), None)
+        if size is None:
+            return None
+        first = self._cache_sizes.setdefault(server.spec, size)
+        if abs(size / first - 1.0) <= self._load.cache_size_limit:
+            return None
+        return f"its KV cache came out as {size:g}, that of the first boot as {first:g}"
 
     # -- the client ---------------------------------------------------------------------------------
 
@@ -245,23 +289,6 @@ class Measurer:
         if key not in self._banks:
             self._banks[key] = tokens.learn(server, api, ids=ids, tokenizer=self._load.tokenizer)
         return self._banks[key]
-
-
-class _MemoryOf:
-    """Resident memory of a server, looked at once a second while it is measured."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._next_s = 0.0
-        self.samples: list[tuple[float, int]] = []
-
-    def look(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.phase not in ("load", "drain") or now < self._next_s:
-            return
-        self._next_s = now + _MEMORY_EVERY_S
-        if (size := self._server.memory_bytes()) is not None:
-            self.samples.append((progress.elapsed_ns / 1e9, size))
 
 
 def server_died(server: Server, name: str) -> EngineError:

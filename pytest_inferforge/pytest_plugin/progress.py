@@ -32,6 +32,11 @@ class ProgressLine:
         if self._on:
             self._write(line(progress, schedule, bar=_BAR if self._room() > _WIDE else 0))
 
+    def say(self, news: str) -> None:
+        """Something that takes long, until the next news."""
+        if self._on:
+            self._write(f"  {news}")
+
     def clear(self) -> None:
         if self._on and self._shown:
             self._write("")

@@ -6,16 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_inferforge import slo as slos
+from pytest_inferforge.engines import files
 from pytest_inferforge.errors import InferforgeError, MeasuringError, UsageError
 from pytest_inferforge.pytest_plugin import judging, stress
 from pytest_inferforge.pytest_plugin.declared import gated_metrics, workload_by_hand
 from pytest_inferforge.pytest_plugin.measuring import Asked, Measurer
 from pytest_inferforge.pytest_plugin.results import test_result
+from pytest_inferforge.records import SloVerdict
 from pytest_inferforge.run import Run
+from pytest_inferforge.servers.gpus import Leases
 from pytest_inferforge.servers.pool import ServerPool
+from pytest_inferforge.telemetry import nvml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_inferforge.pytest_plugin.declared import Declared
@@ -53,10 +57,18 @@ class Runs:
         self.finished: list[Finished] = []
         self.servers: dict[int, Mapping[str, str]] = {}
         self.on_progress: OnProgress | None = None
-        self.pool = ServerPool(run_dir)
+        self.on_news: Callable[[str], None] | None = None
+        gpus = nvml.open_gpus()
+        self.pool = ServerPool(
+            run_dir, notes=files.running_folder(), say=self._say, leases=Leases(gpus) if gpus else None
+        )
         self._settings = settings
-        self._measurer = Measurer(run_dir=run_dir, session_id=session_id, load=settings.load)
+        self._measurer = Measurer(run_dir=run_dir, session_id=session_id, load=settings.load, gpus=gpus)
         self._measured: dict[str, Run | InferforgeError] = {}
+
+    def _say(self, news: str) -> None:
+        if self.on_news is not None:
+            self.on_news(news)
 
     def server(self, spec: ServerSpec) -> Server:
         """The running server of that spec, booted when it does not run.
@@ -195,7 +207,26 @@ class Runs:
         run = replace(self._unjudged(declared, workload, boots), name=name, by_hand=by_hand)
         if self._settings.quick:
             return judging.with_classes(run, declared.slos)
-        return judging.judged(run, declared.slos, self._settings.judge)
+        found = judging.judged(run, declared.slos, self._settings.judge)
+        failed = any(result.verdict is SloVerdict.FAIL for result in found.slos)
+        when = self._settings.profile
+        return self._profiled(declared, found) if when == "always" or (when != "never" and failed) else found
+
+    def _profiled(self, declared: Declared, run: Run) -> Run:
+        """The run with what the engine's own profiler recorded of a short repeat."""
+        live = self.pool.live
+        if live is None or live.spec != declared.server or not live.alive():
+            said = "no profile: the server that was measured is gone"
+        else:
+            said = self._measurer.profile(run.workload, live)
+        last = replace(run.boots[-1], notes=(*run.boots[-1].notes, said))
+        return replace(run, boots=(*run.boots[:-1], last))
+
+    def profile(self, declared: Declared) -> str | None:
+        """Of a run that was found slower than before; None: nobody asked for profiles, or there is one."""
+        if self._settings.profile != "on-failure" or declared.workload is None:
+            return None
+        return self._measurer.profile(declared.workload, self.server(declared.server))
 
     def _unjudged(self, declared: Declared, workload: Workload, boots: Sequence[RunBoot]) -> Run:
         return Run(

@@ -9,8 +9,9 @@ import datetime as dt
 import secrets
 from typing import TYPE_CHECKING
 
-from pytest_inferforge import engines, gate
+from pytest_inferforge import engines, gate, remains
 from pytest_inferforge.baselines.store import FolderStore, check_name
+from pytest_inferforge.engines import files
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.pytest_plugin.results import session_result
 from pytest_inferforge.pytest_plugin.runs import Runs
@@ -29,8 +30,9 @@ class InferSession:
     """Everything one pytest run measures and decides.
 
     `now`: the clock of the session's date. `root`: of the project, whose git state is recorded. `errors`:
-    what could not be measured; `failed_items`: node ids of ours that were red; `all_selected`: no test of
-    ours was left out by the way pytest was called, as far as that can be known.
+    what could not be measured; `failed_items`: node ids of ours that were red; `reaped`: what killed sessions
+    had left running, and was ended now; `all_selected`: no test of ours was left out by the way pytest was
+    called, as far as that can be known.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class InferSession:
         self.comparisons: dict[str, tuple[Comparison, ...]] | None = None  # by key of the test
         self.changed: tuple[str, ...] = ()
         self.failed_items: set[str] = set()
+        self.reaped: tuple[str, ...] = ()
         self.errors: list[str] = []
         self._version = version
         self._root = root
@@ -68,6 +71,7 @@ class InferSession:
             if name is not None:
                 check_name(name)
         self._refuse_default_backend(declared)
+        self.reaped = remains.reap(files.running_folder())
         for spec in dict.fromkeys(d.server for d in declared):
             engines.engine(spec.engine).check(spec)
         if self.settings.compare is not None:
@@ -214,7 +218,7 @@ class InferSession:
     def close(self) -> None:
         """Stop the server; may be called again."""
         if self._runs is not None:
-            self._runs.pool.close()
+            self._runs.pool.finish()
 
 
 def _doubts(result: SessionResult, before: Sequence[SessionResult]) -> list[str]:

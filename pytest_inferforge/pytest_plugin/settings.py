@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.loadgen import crew
 from pytest_inferforge.options import JudgeOptions, LoadOptions, SessionOptions
-from pytest_inferforge.pytest_plugin.layers import COMMAND_LINE, Layer
+from pytest_inferforge.pytest_plugin import server_words
+from pytest_inferforge.pytest_plugin.layers import COMMAND_LINE, Layer, merge
+from pytest_inferforge.servers import kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 FILE_KEYS = {
     "backend", "model", "boots", "policy", "store", "settings", "workload", "margins", "limits", "workers",
-    "floor_requests",
+    "floor_requests", "servers",
 }  # fmt: skip
 LIMITS = {  # key of the file -> field of LoadOptions and its unit
     "schedule_lag": ("lag_limit_s", "s"),
@@ -42,14 +44,17 @@ class Settings:
     """Everything the command line and the project's file say. None: nobody said anything.
 
     `server`, `workload` are what the command line says about every test's; `file_server`, `file_workload`
-    what the project's file does.
+    what the project's file does; `servers` those that it names. `default_key_env`: of the API key behind an
+    URL for which nobody names one. `attach`: the name of a server that was brought up before. `profile`: when
+    the engine's own profiler is used.
     """
 
     server: Layer
     workload: Layer
     file_server: Layer
     file_workload: Layer
-    api_key_env: str | None
+    servers: Mapping[str, Layer]
+    default_key_env: str | None
     boots: int
     save: str | None
     compare: str | None
@@ -64,6 +69,8 @@ class Settings:
     load: LoadOptions
     ca_file: str | None = None
     verify_tls: bool = True
+    attach: str | None = None
+    profile: str = "never"
 
     def check(self) -> None:
         """What can never be meant, before anything is collected.
@@ -75,11 +82,19 @@ class Settings:
             raise UsageError(
                 "--infer-boots must be at least 1", seen=str(self.boots), do="write --infer-boots=3"
             )
-        if "url" in self.server.values and self.boots > 1:
+        if self.attach and (self.save or self.compare or self.boots > 1):
+            raise UsageError(
+                "an attached server is for the edit loop: nothing is saved, compared or booted",
+                seen="--infer-attach with --infer-save, --infer-compare or --infer-boots",
+                do="drop --infer-attach, and let the server be booted",
+            )
+        values = self.server.values
+        if "url" in values and self.boots > 1 and "restart_command" not in values:
             raise UsageError(
                 "a server behind a URL cannot be booted again",
                 seen=f"--infer-url={self.server.values['url']} --infer-boots={self.boots}",
-                do="drop --infer-boots, or let --infer-backend boot the server",
+                do="name the command that restarts it with --infer-restart-command, drop --infer-boots,"
+                " or let --infer-backend boot the server",
             )
         if self.quick and (self.save or self.compare):
             raise UsageError(
@@ -98,16 +113,19 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
     file = _read_file(root)
     defaults = SessionOptions()
     store, boots = option["infer_store"], option["infer_boots"]
+    servers = server_words.named(_table(file, "servers"))
     settings = Settings(
-        server=_command_line(option),
+        server=_command_line(option, servers)
+        if option["infer_attach"] is None
+        else _attached(option["infer_attach"], store_of(store, root, invocation, file)),
+        servers=servers,
         workload=Layer(
             source=COMMAND_LINE,
             values=_pairs(option["infer_workload"], "--infer-workload", "requests=100"),
         ),
         file_server=_file_server(file),
         file_workload=Layer(source="the project's file", values=_table(file, "workload")),
-        api_key_env=option["infer_api_key_env"]
-        or (defaults.api_key_env if environ.get(defaults.api_key_env) else None),
+        default_key_env=defaults.api_key_env if environ.get(defaults.api_key_env) else None,
         boots=boots if boots is not None else _whole(file.get("boots", defaults.boots), "boots"),
         save=option["infer_save"],
         compare=option["infer_compare"],
@@ -115,7 +133,7 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
         policy=option["infer_policy"] or _policy(file.get("policy", defaults.policy)),
         quick=option["infer_quick"],
         json_path=None if option["infer_json"] is None else invocation / option["infer_json"],
-        store=(invocation / store) if store else root / _text(file, "store", defaults.store),
+        store=store_of(store, root, invocation, file),
         keys={
             name: str(value) for name, value in _pairs(option["infer_key"], "--infer-key", "gpu=H100").items()
         },
@@ -132,23 +150,38 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
         ),
         ca_file=None if option["infer_tls_ca"] is None else str(invocation / option["infer_tls_ca"]),
         verify_tls=not option["infer_tls_insecure"],
+        attach=option["infer_attach"],
+        profile=option["infer_profile"],
     )
     settings.check()
     return settings
 
 
-def _command_line(option: Mapping[str, Any]) -> Layer:
-    timeout = option["infer_boot_timeout"]
-    words = {
-        "backend": option["infer_backend"],
-        "model": option["infer_model"],
-        "url": option["infer_url"],
-        "port": option["infer_port"],
-        "boot_timeout": None if timeout is None else _duration(timeout),
-    }
-    said = {name: value for name, value in words.items() if value is not None}
+def store_of(named: str | None, root: Path, invocation: Path, file: Mapping[str, Any] | None = None) -> Path:
+    """Where baselines and runs are kept; `file`: the project's, read when it is not given."""
+    if named:
+        return invocation / named
+    content = _read_file(root) if file is None else file
+    return root / _text(content, "store", SessionOptions().store)
+
+
+def _command_line(option: Mapping[str, Any], servers: Mapping[str, Layer]) -> Layer:
+    """A server that is named on the command line counts as said there, below what else is said there."""
+    said = server_words.command_line(option, _pairs(option["infer_set"], "--infer-set", "max_num_seqs=4"))
+    own = Layer(source=COMMAND_LINE, values=said)
+    if option["infer_server"] is None:
+        return own
+    chosen = server_words.choose(servers, option["infer_server"])
+    return Layer(source=COMMAND_LINE, values=merge([own, chosen], []))
+
+
+def _attached(name: str, store: Path) -> Layer:
+    """A server that was brought up before stands for whatever else is said."""
+    found = kept.require(store, name)
+    said = {"url": found.url, "model": found.model, "dialect": found.dialect}
     return Layer(
-        source=COMMAND_LINE, values={**said, **_pairs(option["infer_set"], "--infer-set", "max_num_seqs=4")}
+        source=COMMAND_LINE,
+        values=said if found.api_key_env is None else {**said, "api_key_env": found.api_key_env},
     )
 
 
@@ -231,12 +264,6 @@ def _whole(value: object, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise UsageError(f"{name} is not a whole number", seen=repr(value), do=f"write {name} = 3")
     return value
-
-
-def _duration(text: str) -> float:
-    from pytest_inferforge import units
-
-    return units.parse(text, "s")
 
 
 def _judge(margins: Mapping[str, Any]) -> JudgeOptions:

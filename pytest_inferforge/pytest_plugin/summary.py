@@ -36,6 +36,7 @@ def collection_lines(session: InferSession) -> list[str]:
     what = "quick: a few requests each, nothing judged" if settings.quick else f"policy {settings.policy}"
     lines.append(f"inferforge: {'; '.join(servers)}; boots {settings.boots}; {what}")
     lines += [f"  {d.nodeid}: {note}" for d in declared for note in d.notes]
+    lines += [f"  {line}" for line in session.reaped]
     if settings.compare is not None:
         detectable = session.detectable()
         count = len(session.reference)

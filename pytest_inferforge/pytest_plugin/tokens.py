@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from pytest_inferforge import asking
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.errors import MeasuringError, UsageError
+from pytest_inferforge.loadgen.planning import refuse_unspoken
 from pytest_inferforge.workload import prompts
 
 if TYPE_CHECKING:
@@ -30,9 +32,10 @@ def learn(server: Server, api: Api, *, ids: bool, tokenizer: str | None = None) 
     the template. `ids`: also the words' token ids, from one of the latter.
 
     Raises:
-        MeasuringError: it does not answer, refuses, or nothing counts.
+        MeasuringError: it does not answer, refuses, nothing counts, or its dialect cannot say what is asked.
     """
     dialect = DIALECTS[server.dialect_name]
+    refuse_unspoken(dialect, api, token_ids=ids)
     with server.client(timeout_s=_TIMEOUT_S) as client:
         split: Split | None = None
         if tokenizer is not None:
@@ -89,15 +92,14 @@ def count_tokens(client: httpx.Client, server: Server, api: Api, text: str) -> i
         MeasuringError: it does not answer or refuses.
     """
     dialect = DIALECTS[server.dialect_name]
-    path = dialect.chat_path if api == "chat" else dialect.completions_path
-    content: dict[str, object] = (
-        {"messages": [{"role": "user", "content": text}]} if api == "chat" else {"prompt": text}
-    )
-    body = {"model": server.model, dialect.max_tokens_field: 1, "temperature": 0.0, **content}
+    chat = api == "chat"
+    path = dialect.chat_path if chat else dialect.completions_path
+    assert path is not None
+    body = asking.body(dialect, server.model, text, chat=chat, max_tokens=1)
     answer = _post(client, server, path, body)
     try:
-        return int(answer.json()["usage"]["prompt_tokens"])
-    except (KeyError, TypeError, ValueError):
+        return asking.prompt_tokens(dialect, answer.json())
+    except ValueError:
         return None
 
 
@@ -112,7 +114,10 @@ def tokenize(client: httpx.Client, server: Server, text: str) -> list[int]:
     body = {"model": server.model, dialect.tokenize_field: text, **dict(dialect.tokenize_body)}
     answer = _post(client, server, dialect.tokenize_path, body)
     try:
-        return [int(token) for token in answer.json()["tokens"]]
+        found = answer.json()
+        if isinstance(found, list):  # of {"id", "text", ...}: TGI
+            return [int(token["id"]) for token in found]
+        return [int(token) for token in found["tokens"]]
     except (KeyError, TypeError, ValueError) as error:
         seen = f"no tokens in {answer.text[:200]}"
         raise MeasuringError(_WHAT, seen=seen, do="drop token_ids") from error

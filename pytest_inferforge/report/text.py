@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from pytest_inferforge.metrics import METRICS, metric
 from pytest_inferforge.records import ComparisonVerdict, SloVerdict
+from pytest_inferforge.report.server_lines import server_lines
 from pytest_inferforge.units import format_value
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ def run_lines(run: Run, server: str) -> list[Line]:
         Line(text=f"  {_headline(run)}"),
         Line(text=f"  {_client(run)}"),
     ]
-    lines += [Line(text=f"  {line}") for line in (*_network(run), *_conversation(run), *_steps(run))]
+    lines += [
+        Line(text=f"  {line}")
+        for line in (*_network(run), *server_lines(run), *_conversation(run), *_steps(run))
+    ]
     lines += [Line(text=f"  note: {note}") for note in _notes(run)]
     return lines + _slo_lines(run)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_inferforge.servers.gpus import Leases
     from pytest_inferforge.servers.server import Server
     from pytest_inferforge.servers.spec import ServerSpec
 
@@ -20,10 +21,21 @@ if TYPE_CHECKING:
 class ServerPool:
     """Boots servers as they are asked for; `boots` counts them, boot n logs to `run_dir/ENGINE-n.log`."""
 
-    def __init__(self, run_dir: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        notes: Path | None = None,
+        say: Callable[[str], None] | None = None,
+        leases: Leases | None = None,
+    ) -> None:
         self.boots = 0
         self._run_dir = run_dir
         self._clock = clock
+        self._notes = notes
+        self._say = say
+        self._leases = leases
         self._live: Server | None = None
         self._last: ServerSpec | None = None
 
@@ -48,9 +60,7 @@ class ServerPool:
         Raises:
             UsageError, EngineError: as `supervisor.boot`, and for a second boot of a URL.
         """
-        if self._last == spec:
-            _refuse_url(spec)
-        return self._boot(spec)
+        return self._boot(spec, restart=self._last == spec and _by_command(spec))
 
     def restart(self) -> Server:
         """A new boot of the server that was last asked for.
@@ -60,8 +70,7 @@ class ServerPool:
         """
         if self._last is None:
             raise EngineError("there is no server to restart", do="ask for a server first")
-        _refuse_url(self._last)
-        return self._boot(self._last)
+        return self._boot(self._last, restart=_by_command(self._last))
 
     def close(self) -> None:
         """Stop what is up; may be called again, and the pool may be used again."""
@@ -69,18 +78,40 @@ class ServerPool:
         if live is not None:
             live.stop()
 
-    def _boot(self, spec: ServerSpec) -> Server:
+    def finish(self) -> None:
+        """Stop what is up, and give the GPUs back."""
+        try:
+            self.close()
+        finally:
+            if self._leases is not None:
+                self._leases.release()
+
+    def _boot(self, spec: ServerSpec, *, restart: bool = False) -> Server:
         self.close()
         self._last = spec
         self.boots += 1
-        self._live = boot(spec, run_dir=self._run_dir, number=self.boots, clock=self._clock)
+        self._live = boot(
+            spec,
+            run_dir=self._run_dir,
+            number=self.boots,
+            clock=self._clock,
+            notes=self._notes,
+            restart=restart,
+            say=self._say,
+            leases=self._leases,
+        )
         return self._live
 
 
-def _refuse_url(spec: ServerSpec) -> None:
-    if not engines.engine(spec.engine).STARTS_PROCESS:
+def _by_command(spec: ServerSpec) -> bool:
+    """Whether a second boot of it is the business of a command; EngineError where there is none."""
+    if engines.engine(spec.engine).STARTS_PROCESS:
+        return False
+    if spec.restart is None:
         raise EngineError(
             "a URL cannot be restarted",
             seen=spec.describe(),
-            do="ask for one boot, or let the server be started here",
+            do="ask for one boot, name the command that restarts it with --infer-restart-command,"
+            " or let the server be started here",
         )
+    return True

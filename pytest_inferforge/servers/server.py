@@ -5,36 +5,47 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import psutil
 
 from pytest_inferforge import processes, tls
+from pytest_inferforge.dialects import BEARER, DIALECTS
 from pytest_inferforge.errors import EngineError, UsageError
+from pytest_inferforge.exposition import EXPOSITIONS
+from pytest_inferforge.servers.spec import environment as environment_of
 from pytest_inferforge.servers.spec import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pytest_inferforge.engines.protocol import Engine
+    from pytest_inferforge.engines.protocol import Engine, Profiler
+    from pytest_inferforge.exposition import Exposition
     from pytest_inferforge.processes import Process, StopReport
+    from pytest_inferforge.servers.gpus import Leases
     from pytest_inferforge.servers.ports import PortLease
     from pytest_inferforge.servers.spec import ServerSpec
+    from pytest_inferforge.telemetry.gpu import GpuSample
 
 ClientKind = TypeVar("ClientKind", httpx.Client, httpx.AsyncClient)
 
+_RECOVER_S = 15.0  # from a pause that the load has outlived
+_PAUSE_S = 0.2
+_METRICS_PATH = "/metrics"  # where most publish them
 _ANSWER_S = 10.0  # for requests beside the load; a test's own client may be given another timeout
 
 
 class Server:
     """Made by `supervisor.boot`.
 
-    `url` has no `/v1`; `model` is the id for requests; `log`, `pid` and `ready_s` (from the start of the
-    process to its first good answer) are None for a server that was not started here. `number` counts the
+    `url` has no `/v1`; `model` is the id for requests; `log`, `pid`, `ready_s` (from the start of the process
+    to its first good probe) and `first_token_s` (to its first token) are None for a server that was not
+    started here. `number` counts the
     boots of a session from 1. `facts` are for the fingerprint. `dialect_name` is a key of
-    `dialects.DIALECTS`.
+    `dialects.DIALECTS`. `gpus_before`: its GPUs before it was started.
     """
 
     def __init__(
@@ -55,6 +66,8 @@ class Server:
         self.log = log
         self.model = ""
         self.ready_s: float | None = None
+        self.first_token_s: float | None = None
+        self.gpus_before: tuple[GpuSample, ...] | None = None
         self.version: str | None = None
         self.dialect_name = ""
         self.facts: dict[str, str] = {}
@@ -64,6 +77,9 @@ class Server:
         self._clock = clock
         self._began_s = clock()
         self._stopped = False
+        self._condemned = False
+        self._leases: Leases | None = None
+        self._gpus: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Server({self.spec.describe()!r}, url={self.url!r}, boot={self.number}, pid={self.pid})"
@@ -74,14 +90,29 @@ class Server:
         return self.spec.engine
 
     @property
+    def exposition(self) -> Exposition | None:
+        """What its metrics are called; None where they are not known."""
+        return EXPOSITIONS.get(self.dialect_name)
+
+    @property
+    def compiling(self) -> str | None:
+        """Regular expression of log lines that say that something is compiled."""
+        return self._engine.COMPILING
+
+    @property
+    def profiler(self) -> Profiler | None:
+        """How its own profiler is switched on; None: it has none."""
+        return self._engine.PROFILER
+
+    @property
     def pid(self) -> int | None:
         """The server's process; what it starts itself is below that."""
         return self._process.pid if self._process else None
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """All its processes; empty for a server that was not started here."""
-        return self._process.descendants() if self._process else ()
+        """All its processes; empty for a server that was not started here, or runs in a container."""
+        return self._process.descendants() if self._process and not self.spec.image else ()
 
     @property
     def api_key(self) -> str | None:
@@ -127,9 +158,7 @@ class Server:
         Raises:
             EngineError: the server publishes none.
         """
-        path = self._engine.METRICS_PATH
-        if path is None:
-            raise EngineError(f"{self.engine} publishes no metrics", do="measure without them")
+        path = self.exposition.path if self.exposition is not None else _METRICS_PATH
         try:
             with self.client() as client:
                 answer = client.get(path)
@@ -146,9 +175,7 @@ class Server:
         return parse_metrics(answer.text)
 
     def memory_bytes(self) -> int | None:
-        """Resident memory of all its processes; None for a server that was not started here."""
-        if self._process is None:
-            return None
+        """Resident memory of all its processes; None where they are not known, as `pids`."""
         total = 0
         for pid in self.pids:
             with contextlib.suppress(psutil.Error):
@@ -170,7 +197,7 @@ class Server:
 
     def alive(self) -> bool:
         """Does its process run? For a server that was not started here: does it answer?"""
-        if self._stopped:
+        if self._stopped or self._condemned:
             return False
         if self._process is not None:
             return self._process.poll() is None
@@ -179,6 +206,23 @@ class Server:
                 return self._engine.ready(client) is None
         except (httpx.HTTPError, EngineError):
             return False
+
+    def answers(self, *, within_s: float = _RECOVER_S) -> bool:
+        """Does it answer its ready probe? One that does not is never used again: the next test boots afresh.
+
+        A server that is stopped, or stuck, has a process that runs.
+        """
+        deadline = self._clock() + within_s
+        with self.client(timeout_s=min(_ANSWER_S, within_s)) as client:
+            while True:
+                with contextlib.suppress(httpx.HTTPError, EngineError):
+                    if self._engine.ready(client) is None:
+                        return True
+                ended = self._process is not None and self._process.poll() is not None
+                if self._clock() >= deadline or ended or self._stopped:
+                    self._condemned = True
+                    return False
+                time.sleep(_PAUSE_S)
 
     def exit_report(self) -> str:
         """How it ended, in words: `llama.cpp was killed by SIGKILL 12.3 s after its start`."""
@@ -197,7 +241,7 @@ class Server:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must not appear in an error, whoever printed them."""
-        environment = {**os.environ, **dict(self.spec.env)}
+        environment = {**os.environ, **environment_of(self.spec.env)}
         key = self.spec.api_key_env
         return tuple(value for name, value in environment.items() if is_secret(name) or name == key)
 
@@ -209,13 +253,17 @@ class Server:
         except httpx.HTTPError:
             return False
 
+    def hold(self, leases: Leases, before: tuple[GpuSample, ...], gpus: tuple[str, ...]) -> None:
+        """The GPUs it was given, by UUID, and what they were before."""
+        self._leases, self.gpus_before, self._gpus = leases, before, gpus
+
     def stop(self) -> StopReport | None:
         """End it with everything it started, and give its port back; may be called again.
 
         None for a server that was not started here, which goes on.
 
         Raises:
-            EngineError: a process of it survived SIGKILL; it may still hold memory and the port.
+            EngineError: a process of it survived SIGKILL, or memory of its GPUs is still held.
         """
         self._stopped = True
         report = self._process.stop() if self._process else None
@@ -228,11 +276,23 @@ class Server:
                 do="look at them with ps; a driver may hold them in the kernel",
                 log_path=str(self.log),
             )
+        if report is not None and self._leases is not None and self.gpus_before is not None:
+            held, self._leases = self._leases.await_release(self.gpus_before, self._gpus), None
+            if held is not None:
+                raise EngineError(
+                    f"{self.engine} left GPU memory behind",
+                    seen=held,
+                    do="look for its processes with nvidia-smi; until they are gone no boot is comparable",
+                    log_path=str(self.log),
+                )
         return report
 
     def _headers(self) -> dict[str, str]:
+        dialect = DIALECTS.get(self.dialect_name or self.engine)  # before it was asked: by its engine's name
+        name, before = BEARER if dialect is None else dialect.key_header
+        always = {} if dialect is None else dict(dialect.headers)
         key = self.api_key
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        return {**always, name: f"{before}{key}"} if key else always
 
 
 def exit_words(code: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pytest_inferforge.errors import UsageError
@@ -18,9 +20,14 @@ HIDDEN = "[redacted]"
 class ServerSpec:
     """One server, as asked for. Tests whose specs are equal can share a boot.
 
-    `engine` is a name in `engines.ENGINES`; `model` a path, a hub id or a name (None: the engine's default).
+    `engine` is a name in `engines.ENGINES`; `model` a path, a hub id or a name (None: the engine's default),
+    `revision` that of a model on the hub.
     `settings` are pairs of the engine-neutral vocabulary, in any order; `args` go to the engine verbatim;
-    `env` is added to its environment. `url` is for the engine "url" alone. `api_key_env` names the
+    `env` is added to its environment, None: the value that the variable has here. One of `python` (the
+    interpreter of the engine's environment), `command` (run verbatim, with `{port}` in it) and `image` (of a
+    container) may say where the engine is. `gpus`: how many it gets, None: as many as its settings need.
+    `profile`: boot it so that its own profiler can be used. `url` is for engines that start nothing.
+    `restart`: the command that restarts the server behind an URL. `api_key_env` names the
     environment variable with the API key; the key itself is never part of a spec. `port`: None for any that
     is free; `boot_timeout_s`: None for the engine's own. `ca_file`: of the authority behind an https URL,
     None: this system's. `proxies`: those of the environment are used for an URL.
@@ -28,10 +35,17 @@ class ServerSpec:
 
     engine: str
     model: str | None = None
+    revision: str | None = None
     settings: tuple[tuple[str, object], ...] = ()
     args: tuple[str, ...] = ()
-    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    env: tuple[tuple[str, str | None], ...] = field(default=(), repr=False)
+    python: str | None = None
+    command: str | None = None
+    image: str | None = None
+    gpus: int | None = None
+    profile: bool = False
     url: str | None = None
+    restart: str | None = None
     api_key_env: str | None = None
     port: int | None = None
     boot_timeout_s: float | None = None
@@ -46,7 +60,9 @@ class ServerSpec:
     def describe(self) -> str:
         """One line for reports: `llama.cpp forge-tiny max_num_seqs=8`."""
         words = [self.engine]
-        words += [word for word in (self.url, self.model) if word]
+        words += [word for word in (self.url, self.model, self.image) if word]
+        if self.command:
+            words.append(_command_shown(self.command))
         words += [f"{name}={_plain(value)}" for name, value in self.settings]
         return " ".join([*words, *without_secrets(self.args)])
 
@@ -58,10 +74,15 @@ class ServerSpec:
         return {
             "engine": self.engine,
             "model": self.model,
+            "revision": self.revision,
             "settings": {name: _plain(value) for name, value in self.settings},
             "args": without_secrets(self.args),
-            "env": {name: HIDDEN if is_secret(name) else value for name, value in self.env},
+            "env": {name: _shown(name, value) for name, value in self.env},
             "url": self.url,
+            "python": self.python,
+            "command": _command_shown(self.command) if self.command else None,
+            "image": self.image,
+            "gpus": self.gpus,
         }
 
 
@@ -95,6 +116,26 @@ def without_secrets(args: tuple[str, ...]) -> list[str]:
             shown.append(f"{name}={HIDDEN}" if equals and is_secret(name) else argument)
         hide_next = not equals and argument.startswith("-") and is_secret(argument)
     return shown
+
+
+def environment(given: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+    """`ServerSpec.env` with the values of what is handed on by name; variables not set here are left out."""
+    found = {name: os.environ.get(name) if value is None else value for name, value in given}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _command_shown(command: str) -> str:
+    try:
+        words = shlex.split(command)
+    except ValueError:  # refused when it is to be run
+        words = command.split()
+    return " ".join(without_secrets(tuple(words)))
+
+
+def _shown(name: str, value: str | None) -> str:
+    if is_secret(name):
+        return HIDDEN
+    return os.environ.get(name, "") if value is None else value
 
 
 def _sorted(field_name: str, given: tuple[tuple[str, object], ...]) -> tuple[tuple[str, object], ...]:

@@ -13,9 +13,11 @@ from pytest_inferforge.slo.clause import needed
 from pytest_inferforge.slo.evidence import (
     CAPACITY,
     DRIFTS,
+    ONE_BOOT,
     Evidence,
     judge_capacity,
     judge_drift,
+    judge_telemetry,
     undecided,
 )
 from pytest_inferforge.stats import intervals
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from pytest_inferforge.slo.clause import Slo
     from pytest_inferforge.table import RequestTable
 
-_ONE_BOOT = "this holds for this boot: another start of the server was not seen"
 _BATCHED = ("output_tok_per_s", "total_tok_per_s", "request_per_s", "goodput_req_per_s")
 
 
@@ -53,6 +54,8 @@ def judge(
         return judge_capacity(slo, evidence)
     if slo.metric.quantity.id in DRIFTS:
         return judge_drift(slo, boots, evidence or [Evidence()] * len(boots), options)
+    if slo.metric.quantity.telemetry:
+        return judge_telemetry(slo, evidence)
     if slo.metric.quantity.id.startswith("goodput") and not limits:
         return undecided(slo, "goodput has nothing to count: no SLO of this test limits a single request")
     if slo.allowed_share is not None:
@@ -280,4 +283,4 @@ def _mean_reason(
 
 def _common_notes(slo: Slo, boots: int) -> list[str]:
     notes = [slo.note] if slo.note else []
-    return [*notes, _ONE_BOOT] if boots == 1 else notes
+    return [*notes, ONE_BOOT] if boots == 1 else notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from dataclasses import dataclass, field
@@ -43,7 +44,9 @@ class Slo:
 
     @property
     def allowed_share(self) -> float | None:
-        """Share of requests (0..1) that may miss: 0.01 for a P99; None for means and rates."""
+        """Share of requests (0..1) that may miss: 0.01 for a P99; None for means, rates and telemetry."""
+        if self.metric.quantity.telemetry:
+            return None
         if self.metric.quantile is not None:
             return 1.0 - self.metric.quantile
         if self.metric.quantity.unit != "ratio":
@@ -99,6 +102,12 @@ def from_keyword(name: str, value: str | float) -> Slo:
     if _OPERATOR.match(limit):
         return parse(f"{words} {limit}")
     metric, _ = _metric(words, limit, f"{name}={value!r}")
+    if metric.quantity.direction == "none":
+        raise UsageError(
+            f"neither a low nor a high {metric.id} is better",
+            seen=f"{name}={value!r}",
+            do=f'write the operator: {name}="< {limit}" or {name}="> {limit}"',
+        )
     return parse(f"{words} {'<' if metric.quantity.direction == 'lower' else '>='} {limit}")
 
 
@@ -114,7 +123,11 @@ def per_request_limits(slos: Sequence[Slo], of: str = "") -> Limits:
     Of two clauses on one quantity (p50 and p99) the higher quantile's holds: the other one is not meant
     for every request.
     """
-    clauses = [s for s in slos if s.metric.quantile is not None and s.of in ("", of)]
+    clauses = [
+        s
+        for s in slos
+        if s.metric.quantity.per == "request" and s.metric.quantile is not None and s.of in ("", of)
+    ]
     clauses.sort(key=lambda s: s.metric.quantile or 0.0)
     return {s.metric.quantity.id: (s.op, s.limit) for s in clauses}
 
@@ -155,7 +168,7 @@ def _limit(metric: metrics.Metric, value: str, name: str, *, has_unit: bool) -> 
     quantity = metric.quantity
     written = units.unit_of(value)
     if has_unit and written is None and re.fullmatch(r"[\d.]+(e[+-]?\d+)?", value, re.IGNORECASE):
-        value = f"{value} {quantity.unit}" if quantity.unit != "ratio" else value
+        value = f"{value} {quantity.unit}" if quantity.unit not in ("ratio", "count") else value
     elif written not in (None, quantity.unit):
         words = name.lower().replace("_", " ")
         meant = (q.names[0] for q in metrics.METRICS.values() if q.unit == written)
@@ -166,7 +179,7 @@ def _limit(metric: metrics.Metric, value: str, name: str, *, has_unit: bool) -> 
 
 def _check_way_round(metric: metrics.Metric, op: Op, text: str) -> None:
     right = "<" if metric.quantity.direction == "lower" else ">"
-    if op[0] != right:
+    if op[0] != right and metric.quantity.direction != "none":
         better = "lower" if right == "<" else "higher"
         what = f"the wrong way round: a {better} {metric.id} is better"
         turned = _OPERATOR.sub(right + op[1:], text, count=1)
@@ -178,7 +191,15 @@ def _check_decidable(slo: Slo) -> None:
     if quantity.id == "ready_s":
         do = "leave it to the comparison with a baseline, or set the time-out of the boot"
         raise UsageError("boot time is no SLO: requests do not show it", seen=slo.text, do=do)
+    if quantity.telemetry and slo.of:
+        raise UsageError(
+            f"{slo.metric.id} is of the whole server: it does not tell classes apart",
+            seen=slo.text,
+            do="drop the word before the colon",
+        )
     vacuous = quantity.unit != "ratio" and slo.limit <= 0.0
+    if quantity.telemetry:  # `preemptions <= 0` can be missed and kept
+        vacuous = slo.satisfied_by(0.0) == slo.satisfied_by(1.0 if quantity.unit == "ratio" else math.inf)
     if vacuous or (share is not None and share >= 1.0):
         raise UsageError(
             "an SLO that says nothing", seen=slo.text, do="write a limit that can be missed and kept"

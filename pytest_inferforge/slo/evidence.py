@@ -1,8 +1,8 @@
-"""Clauses that the requests of a boot do not decide alone: capacity, and drift over a run."""
+"""Clauses that the requests of a boot do not decide alone: capacity, drift over a run, telemetry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from pytest_inferforge.stats import trend
 from pytest_inferforge.units import format_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_inferforge.measures import Floats
     from pytest_inferforge.options import JudgeOptions
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CAPACITY = "capacity_req_per_s"
 DRIFTS = {"ttft_drift_ratio": "ttft_s", "tpot_drift_ratio": "tpot_s", "server_memory_drift_ratio": None}
 """Drift -> the latency that drifts; None: the server's memory."""
+ONE_BOOT = "this holds for this boot: another start of the server was not seen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +31,12 @@ class Evidence:
     """What is known of one boot beside its requests.
 
     `capacity_req_per_s`: (highest rate that held, lowest that broke; None: none broke). `server_memory`:
-    (seconds from the origin, bytes).
+    (seconds from the origin, bytes). `metrics`: what telemetry measured, by metric id.
     """
 
     capacity_req_per_s: tuple[float, float | None] | None = None
     server_memory: tuple[tuple[float, int], ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def judge_capacity(slo: Slo, boots: Sequence[Evidence]) -> SloResult:
@@ -73,6 +75,27 @@ def judge_drift(
     low, value, high = (format_value(v, "change") for v in (worst.lower, worst.change, worst.upper))
     said = f"{value} from the beginning to the end of the run, {low} to {high} over {len(parts[0])} slices"
     return _result(slo, verdict, worst.change, worst.lower, worst.upper, len(parts[0]), "slices", said)
+
+
+def judge_telemetry(slo: Slo, boots: Sequence[Evidence]) -> SloResult:
+    """Every boot must keep the limit with the one number it has; nothing is known of that number's error."""
+    metric_id, unit = slo.metric.id, slo.metric.quantity.unit
+    known = [b.metrics[metric_id] for b in boots if metric_id in b.metrics]
+    if not known:
+        return undecided(slo, f"{metric_id} was not measured")
+    low, high = min(known), max(known)
+    worst = high if slo.op in ("<", "<=") else low
+    verdict = SloVerdict.PASS if len(known) == len(boots) else SloVerdict.INCONCLUSIVE
+    if not slo.satisfied_by(worst):
+        verdict = SloVerdict.FAIL
+    said = [f"one number a boot: {format_value(worst, unit)}"]
+    if len(known) > 1:
+        said = [f"{said[0]} in the worst of {len(known)}"]
+    if missing := len(boots) - len(known):
+        said.append(f"it was not measured in {missing} of {len(boots)} boots")
+    if len(boots) == 1:
+        said.append(ONE_BOOT)
+    return _result(slo, verdict, worst, low, high, len(known), "boots", "; ".join(said))
 
 
 def slices(quantity_id: str, table: RequestTable, evidence: Evidence, n: int) -> Floats:

@@ -5,30 +5,14 @@ import pytest
 from pytest_inferforge.testing.suite import Suite
 from pytest_inferforge.testing.timetable import Timetable, TimetableServer
 
-# Other programs of the machine that runs these tests may hold the client up: that is not what they are about.
-CALM = """\
-floor_requests = 0
-[limits]
-schedule_lag = "1 s"
-loop_lag = "1 s"
-worker_cpu = 10.0
-achieved_rate = 1.0
-dispersion = 100.0
-"""
-
-
-@pytest.fixture(scope="session")
-def calm():
-    return CALM
-
 
 @pytest.fixture
-def suite(tmp_path):
+def suite(tmp_path, calm):
     folder = tmp_path / "suite"
     folder.mkdir()
     made = Suite(folder)
     made.write("pytest.ini", "[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    made.write("inferforge.toml", CALM)
+    made.write("inferforge.toml", calm)
     return made
 
 

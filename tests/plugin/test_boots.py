@@ -59,7 +59,8 @@ def test_tests_of_one_server_share_a_boot_and_stand_together(suite):
             before = infer_server.pid
             infer_server.restart()
             assert infer_server.pid != before
-            assert infer_server.metrics()["llamacpp:prompt_tokens_total"] == 0
+            # nothing but the prompt of the first token, which each boot is asked for
+            assert infer_server.metrics()["llamacpp:prompt_tokens_total"] < 8
         """,
     )
     done = suite.run(LLAMA, "-v")

@@ -80,6 +80,21 @@ def test_time_per_token_leaves_out_the_first_and_is_undefined_without_a_second(t
     assert same(measures.values(table({"chunks": chunks, "tokens": tokens}), "tpot_s"), [tpot])
 
 
+@pytest.mark.parametrize(
+    ("chunks", "tokens", "first", "tpot"),
+    [
+        ((1.0, 1.4), 12, 10, 0.2),  # ten tokens in the first chunk: two came after it
+        ((1.0, 1.1, 1.2), 3, 1, 0.1),
+        ((1.0, 1.2), 3, None, 0.1),  # not known: one
+        ((1.0, 1.2), 4, 4, NAN),  # a chunk of nothing that was counted
+        ((1.0,), 64, 64, NAN),
+    ],
+)
+def test_time_per_token_leaves_out_as_many_as_the_first_chunk_had(table, chunks, tokens, first, tpot):
+    t = table({"chunks": chunks, "tokens": tokens, "first_chunk_tokens": first})
+    assert same(measures.values(t, "tpot_s"), [tpot])
+
+
 def brute_icl(chunks):
     gaps = sorted(b - a for a, b in itertools.pairwise(chunks))
     return gaps[math.ceil(0.99 * len(gaps) - 1e-9) - 1] if gaps else NAN
@@ -335,10 +350,12 @@ def test_every_metric_that_has_a_value_is_there_and_no_other(steady):
     per_run = {q.id for q in METRICS.values() if q.per == "run"}
     assert set(found) <= per_request | per_run
     absent = {name.partition(".")[0] for name in (per_request | per_run) - set(found)}
-    # no connection was made here, no server booted, no rate raised; drift is judged, not measured
+    # no connection was made here, no server booted, no rate raised, nothing watched beside the requests;
+    # drift is judged, not measured
     network = {"connect_s", "tls_s", "rtt_s"}
     drifts = {"ttft_drift_ratio", "tpot_drift_ratio", "server_memory_drift_ratio"}
-    assert absent == {"ready_s", "capacity_req_per_s"} | network | drifts
+    beside = {q.id for q in METRICS.values() if q.telemetry}
+    assert absent == {"ready_s", "boot_first_token_s", "capacity_req_per_s"} | network | drifts | beside
 
 
 def test_a_first_token_that_came_before_the_cut_counts_early_or_late(table):

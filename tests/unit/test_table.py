@@ -17,13 +17,16 @@ RECORDS = st.lists(
         **dict.fromkeys(("reason", "detail", "finish_reason"), MAYBE_TEXT),
         **dict.fromkeys(
             ("due_s", "send_s", "connect_s", "first_byte_s", "first_event_s", "first_token_s",
-             "first_visible_s", "last_token_s", "end_s"),
+             "first_visible_s", "last_token_s", "end_s", "server_ttft_s", "server_queue_s"),
             MAYBE_TIME,
         ),
         **dict.fromkeys(
             ("prompt_tokens_asked", "output_tokens_asked", "empty_chunks"), st.integers(0, 2**40)
         ),
-        **dict.fromkeys(("prompt_tokens", "output_tokens", "cached_tokens", "http_status"), MAYBE_COUNT),
+        **dict.fromkeys(
+            ("prompt_tokens", "output_tokens", "cached_tokens", "first_chunk_tokens", "http_status"),
+            MAYBE_COUNT,
+        ),
         output_tokens_exact=st.booleans(),
         chunk_s=st.lists(st.floats(-1e6, 1e6), max_size=4).map(tuple),
         resent=st.integers(0, 1),

@@ -102,6 +102,8 @@ def test_rows_become_a_table_in_the_order_of_the_schedule(plan):
         connect_ns=200_000,
         output_tokens=2,
         cached_tokens=0,
+        first_chunk_tokens=1,
+        server_ttft_ns=12_500_000,
     )
     table = table_of(plan, late, row(0, chunks=(1,)), row(1, status=CANCELLED, reason="cancelled"))
     assert table.index.tolist() == [0, 1, 2]
@@ -110,6 +112,7 @@ def test_rows_become_a_table_in_the_order_of_the_schedule(plan):
     seen = table[2]
     assert (seen.due_s, seen.send_s, seen.connect_s, seen.first_byte_s) == (1.0, 1.0001, 0.0002, None)
     assert (seen.chunk_s, seen.output_tokens, seen.cached_tokens) == ((1.25, 1.5), 2, 0)
+    assert (seen.first_chunk_tokens, seen.server_ttft_s, seen.server_queue_s) == (1, 0.0125, None)
 
 
 class Hand:

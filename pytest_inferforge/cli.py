@@ -1,0 +1,170 @@
+"""The command `inferforge`: servers for the edit loop, and what this machine has."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_inferforge import engines, processes
+from pytest_inferforge.engines import files, installation, launching
+from pytest_inferforge.errors import EngineError, InferforgeError
+from pytest_inferforge.pytest_plugin import server_words, settings
+from pytest_inferforge.pytest_plugin.cmdline import add_options
+from pytest_inferforge.pytest_plugin.layers import merge
+from pytest_inferforge.servers import kept
+from pytest_inferforge.servers.spec import ServerSpec
+from pytest_inferforge.servers.supervisor import boot
+from pytest_inferforge.telemetry import nvml
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_inferforge.pytest_plugin.settings import Settings
+
+_UP = "bring a server up and keep it, for pytest --infer-attach"
+_DOWN = "end a server that was brought up"
+_DOCTOR = "say which engines, devices and programs this machine has"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 1 for a server that does not come up or go down, 2 for a usage error."""
+    parser = argparse.ArgumentParser(prog="inferforge", description="Tests of LLM inference servers.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, said in (("up", _UP), ("keep", argparse.SUPPRESS)):
+        command = commands.add_parser(name, help=said, description=said)
+        command.add_argument("name", nargs="?", default="default", help="a server of the project's file")
+        add_options(_Options(command))  # type: ignore[arg-type]
+    down = commands.add_parser("down", help=_DOWN, description=_DOWN)
+    down.add_argument("name", nargs="?", default="default")
+    down.add_argument("--infer-store", metavar="DIR", help="where it was brought up (default: .inferforge)")
+    commands.add_parser("doctor", help=_DOCTOR, description=_DOCTOR)
+    given = list(sys.argv[1:] if argv is None else argv)
+    option = parser.parse_args(given)
+    option.arguments = given[1:]
+    try:
+        return _COMMANDS[option.command](option)
+    except EngineError as error:
+        _say(str(error), sys.stderr)
+        return 1
+    except InferforgeError as error:
+        _say(str(error), sys.stderr)
+        return 2
+
+
+class _Options:
+    """The options of the plugin, declared to argparse."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.addoption = parser.add_argument
+
+    def getgroup(self, *_: str) -> _Options:
+        return self
+
+
+def _up(option: argparse.Namespace) -> int:
+    found = _settings(option)
+    _spec(option, found)  # a mistake is said here, not in the keeper's log
+    if (running := kept.find(found.store, option.name)) is not None:
+        _say(f"{option.name} is up already: {_described(running)}")
+        return 0
+    log = found.store / "up" / f"{option.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    _ignore_in_git(found.store)
+    argv = [sys.executable, "-m", "pytest_inferforge.cli", "keep", *option.arguments]
+    keeper = processes.detach(argv, log_path=log)
+    _say(f"{option.name} is booted; its keeper is process {keeper}, its log {log}")
+    running = kept.await_note(option.name, found.store, keeper)
+    attach = "--infer-attach" + ("" if option.name == "default" else f"={option.name}")
+    _say(f"{option.name} is up: {_described(running)}\nuse it with: pytest {attach} ...")
+    return 0
+
+
+def _keep(option: argparse.Namespace) -> int:
+    found = _settings(option)
+    spec = _spec(option, found)
+    run_dir = found.store / "up" / option.name
+    return kept.keep(
+        option.name, found.store, lambda: boot(spec, run_dir=run_dir, notes=files.running_folder())
+    )
+
+
+def _down(option: argparse.Namespace) -> int:
+    store = settings.store_of(option.infer_store, Path.cwd(), Path.cwd())
+    running = kept.require(store, option.name)
+    if not kept.end(running):
+        raise EngineError(
+            f"{option.name} does not end",
+            seen=f"its keeper, process {running.keeper[0]}, still runs",
+            do="end that process",
+            log_path=running.log,
+        )
+    _say(f"{option.name} is down")
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    for name in engines.ENGINES:
+        kind = getattr(engines.engine(name), "KIND", None)
+        if kind is not None and kind.ways:
+            _say(f"{name:14} {_installed(ServerSpec(engine=name), kind)}")
+    embedded = importlib.util.find_spec("xllamacpp") is not None
+    _say(f"{'llama.cpp':14} {'embedded: xllamacpp' if embedded else '- no package xllamacpp here'}")
+    try:
+        _say(f"{'containers':14} {launching.runtime()}")
+    except EngineError as error:
+        _say(f"{'containers':14} - {error.seen}")
+    gpus = nvml.open_gpus()
+    for device in gpus.devices if gpus is not None else ():
+        _say(f"{'GPU':14} {device.name} {device.uuid}")
+    if gpus is None:
+        _say(f"{'GPU':14} - none that NVML sees")
+    return 0
+
+
+def _installed(spec: ServerSpec, kind: launching.Kind) -> str:
+    try:
+        found = installation.find(spec, kind.ways, package=kind.package, install=kind.install)
+    except EngineError as error:
+        return f"- {error.seen}"
+    return " ".join((*found.program, found.version or "")).rstrip()
+
+
+def _settings(option: argparse.Namespace) -> Settings:
+    return settings.read(vars(option), Path.cwd(), Path.cwd(), os.environ)
+
+
+def _spec(option: argparse.Namespace, found: Settings) -> ServerSpec:
+    layers = [found.server]
+    if option.name in found.servers:
+        layers.append(found.servers[option.name])
+    elif option.name != "default":
+        server_words.choose(found.servers, option.name)
+    words: dict[str, Any] = merge([*layers, found.file_server], [])
+    spec = server_words.server_spec(words, found, [], None)
+    engines.engine(spec.engine).check(spec)
+    return spec
+
+
+def _ignore_in_git(store: Path) -> None:
+    ignore = store / "up" / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+
+
+def _described(running: kept.Kept) -> str:
+    return f"{running.engine} {running.model} at {running.url}"
+
+
+def _say(text: str, file: Any = None) -> None:
+    print(text, file=file or sys.stdout, flush=True)
+
+
+_COMMANDS = {"up": _up, "keep": _keep, "down": _down, "doctor": _doctor}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
