@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge import engines, processes
 from pytest_inferforge.engines import files, installation, launching
-from pytest_inferforge.errors import EngineError, InferforgeError
+from pytest_inferforge.errors import EngineError, InferforgeError, UsageError
 from pytest_inferforge.pytest_plugin import server_words, settings
-from pytest_inferforge.pytest_plugin.cmdline import add_options
-from pytest_inferforge.pytest_plugin.layers import merge
+from pytest_inferforge.pytest_plugin.cmdline import add_boot_options, add_options
 from pytest_inferforge.servers import kept
 from pytest_inferforge.servers.spec import ServerSpec
 from pytest_inferforge.servers.supervisor import boot
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _UP = "bring a server up and keep it, for pytest --infer-attach"
 _DOWN = "end a server that was brought up"
+_STORE = "where it is kept, as for pytest (default: .inferforge)"
 _DOCTOR = "say which engines, devices and programs this machine has"
 
 
@@ -34,14 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 1 for a server that does not come up or go down, 2 for a usage error."""
     parser = argparse.ArgumentParser(prog="inferforge", description="Tests of LLM inference servers.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, said in (("up", _UP), ("keep", argparse.SUPPRESS)):
-        command = commands.add_parser(name, help=said, description=said)
+    for command in (
+        commands.add_parser("up", help=_UP, description=_UP),
+        commands.add_parser("keep"),  # what `up` starts; it has no help
+    ):
         command.add_argument("name", nargs="?", default="default", help="a server of the project's file")
-        add_options(_Options(command))  # type: ignore[arg-type]
+        add_boot_options(command.add_argument)
+        command.add_argument("--infer-store", metavar="DIR", help=_STORE)
     down = commands.add_parser("down", help=_DOWN, description=_DOWN)
-    down.add_argument("name", nargs="?", default="default")
-    down.add_argument("--infer-store", metavar="DIR", help="where it was brought up (default: .inferforge)")
-    commands.add_parser("doctor", help=_DOCTOR, description=_DOCTOR)
+    down.add_argument("name", nargs="?", default="default", help="what `up` was given")
+    down.add_argument("--infer-store", metavar="DIR", help=_STORE)
+    doctor = commands.add_parser("doctor", help=_DOCTOR, description=_DOCTOR)
+    doctor.add_argument("--infer-python", metavar="PYTHON", help="look for engines in its environment")
     given = list(sys.argv[1:] if argv is None else argv)
     option = parser.parse_args(given)
     option.arguments = given[1:]
@@ -67,25 +73,36 @@ class _Options:
 
 def _up(option: argparse.Namespace) -> int:
     found = _settings(option)
-    _spec(option, found)  # a mistake is said here, not in the keeper's log
+    notes: list[str] = []
+    _spec(option, found, notes)  # a mistake is said here, not in the keeper's log
+    name = "" if option.name == "default" else option.name
     if (running := kept.find(found.store, option.name)) is not None:
         _say(f"{option.name} is up already: {_described(running)}")
+        _say(f"to boot it anew: inferforge down {name}".rstrip())
         return 0
     log = found.store / "up" / f"{option.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     _ignore_in_git(found.store)
     argv = [sys.executable, "-m", "pytest_inferforge.cli", "keep", *option.arguments]
     keeper = processes.detach(argv, log_path=log)
-    _say(f"{option.name} is booted; its keeper is process {keeper}, its log {log}")
-    running = kept.await_note(option.name, found.store, keeper)
-    attach = "--infer-attach" + ("" if option.name == "default" else f"={option.name}")
+    for note in notes:
+        _say(note)
+    _say(f"{option.name} boots; its keeper is process {keeper}, its log {log}")
+    try:
+        running = kept.await_note(option.name, found.store, keeper)
+    except KeyboardInterrupt:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(keeper, signal.SIGTERM)
+        _say(f"{option.name} is ended before it was up", sys.stderr)
+        return 1
+    attach = f"--infer-attach={name}".rstrip("=")
     _say(f"{option.name} is up: {_described(running)}\nuse it with: pytest {attach} ...")
     return 0
 
 
 def _keep(option: argparse.Namespace) -> int:
     found = _settings(option)
-    spec = _spec(option, found)
+    spec = _spec(option, found, [])
     run_dir = found.store / "up" / option.name
     return kept.keep(
         option.name, found.store, lambda: boot(spec, run_dir=run_dir, notes=files.running_folder())
@@ -106,11 +123,12 @@ def _down(option: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(_: argparse.Namespace) -> int:
+def _doctor(option: argparse.Namespace) -> int:
     for name in engines.ENGINES:
         kind = getattr(engines.engine(name), "KIND", None)
         if kind is not None and kind.ways:
-            _say(f"{name:14} {_installed(ServerSpec(engine=name), kind)}")
+            spec = ServerSpec(engine=name, python=option.infer_python)
+            _say(f"{name:14} {_installed(spec, kind)}")
     embedded = importlib.util.find_spec("xllamacpp") is not None
     _say(f"{'llama.cpp':14} {'embedded: xllamacpp' if embedded else '- no package xllamacpp here'}")
     try:
@@ -134,18 +152,29 @@ def _installed(spec: ServerSpec, kind: launching.Kind) -> str:
 
 
 def _settings(option: argparse.Namespace) -> Settings:
-    return settings.read(vars(option), Path.cwd(), Path.cwd(), os.environ)
+    """Of the options given here, and as if nothing were said of the others."""
+    unsaid = argparse.ArgumentParser()
+    add_options(_Options(unsaid))  # type: ignore[arg-type]
+    given = {**vars(unsaid.parse_args([])), **vars(option)}
+    return settings.read(given, Path.cwd(), Path.cwd(), settings.environment())
 
 
-def _spec(option: argparse.Namespace, found: Settings) -> ServerSpec:
+def _spec(option: argparse.Namespace, found: Settings, notes: list[str]) -> ServerSpec:
     layers = [found.server]
     if option.name in found.servers:
         layers.append(found.servers[option.name])
     elif option.name != "default":
         server_words.choose(found.servers, option.name)
-    words: dict[str, Any] = merge([*layers, found.file_server], [])
-    spec = server_words.server_spec(words, found, [], None)
-    engines.engine(spec.engine).check(spec)
+    words = server_words.merged([*layers, found.file_server], found.servers, [])
+    spec = server_words.server_spec(words, found, notes, None)
+    engine = engines.engine(spec.engine)
+    engine.check(spec)
+    if not engine.STARTS_PROCESS:
+        raise UsageError(
+            "a server behind a URL is not brought up from here",
+            seen=spec.describe(),
+            do="measure it as it is: pytest --infer-url=URL",
+        )
     return spec
 
 

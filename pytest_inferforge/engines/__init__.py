@@ -72,7 +72,7 @@ def engine(name: str) -> Engine:
     if name in points:
         add({name: _loaded(points[name])}, source=f"the entry point {points[name].value}")
         return _added[name]
-    known = (*ENGINES, *_added, *points)
+    known = tuple(dict.fromkeys((*ENGINES, *_added, *points)))
     near = difflib.get_close_matches(name.lower(), known, cutoff=0.5)
     raise UsageError(
         f"there is no engine {name!r}",

@@ -139,16 +139,6 @@ def words(command: str) -> list[str]:
     return found
 
 
-def found_or_none(spec: Spec, kind: Kind) -> Found | None:
-    """The installation as far as it can be seen now; None for an image, a command, or where there is none."""
-    if spec.image or spec.command:
-        return None
-    try:
-        return installation.find(spec, kind.ways, package=kind.package, install=kind.install)
-    except EngineError:
-        return None
-
-
 def launch(
     spec: Spec,
     kind: Kind,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -91,12 +90,3 @@ def profile_folder(run_dir: Path, port: int) -> Path:
     folder = run_dir.resolve() / f"profile-{port}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def config_of(spec: Spec) -> dict[str, object]:
-    """The model's config.json, empty where it is not here."""
-    try:
-        found = json.loads((Path(str(spec.model)).expanduser() / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -70,11 +70,10 @@ def _speculative(written: Written, value: Speculative) -> None:
     written.argv += ["--speculative-algorithm", _SPECULATIVE[value.method]]
     if value.model is not None:
         written.argv += ["--speculative-draft-model-path", value.model]
-    if value.method in ("eagle", "mtp"):
+    if value.method != "ngram":  # the others refuse a number of tokens without one of steps
         written.argv += ["--speculative-num-steps", str(value.tokens), "--speculative-eagle-topk", "1"]
     # the first of them is no draft: the target's own token
-    drafted = value.tokens + 1 if value.method in ("eagle", "mtp") else value.tokens
-    written.argv += ["--speculative-num-draft-tokens", str(drafted)]
+    written.argv += ["--speculative-num-draft-tokens", str(value.tokens + 1)]
 
 
 def _eager(version: tuple[int, ...] | None) -> Put:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 POLICIES = ("default", "strict", "observe")
@@ -36,7 +38,12 @@ MARKERS = (
 def add_options(parser: pytest.Parser) -> None:
     """Declare every option of ours, in one group."""
     group = parser.getgroup("inferforge", "performance tests of LLM inference servers (inferforge)")
-    add = group.addoption
+    add_boot_options(group.addoption)
+    _add_session_options(group.addoption)
+
+
+def add_boot_options(add: Callable[..., object]) -> None:
+    """Declare those that say which server is started, and how."""
     add(
         "--infer-backend",
         metavar="NAME",
@@ -51,13 +58,26 @@ def add_options(parser: pytest.Parser) -> None:
     add("--infer-python", metavar="PYTHON", help="the interpreter of the environment with the engine")
     add("--infer-image", metavar="IMAGE", help="run the engine in a container of this image")
     add(
+        "--infer-set", metavar="SETTING=VALUE", action="append", default=[],
+        help="a setting of the server, over its markers: max_num_seqs=4, max_model_len=8192, ...",
+    )  # fmt: skip
+    add(
         "--infer-arg", metavar="ARGUMENT", action="append", default=[],
-        help="handed to the engine as it is, after all others; may be repeated",
+        help="handed to the engine as it is, after all others: --infer-arg=--swap-space=4; may be repeated",
     )  # fmt: skip
     add(
         "--infer-env", metavar="NAME[=VALUE]", action="append", default=[],
-        help="an environment variable of the server; of a secret give the name alone",
+        help="an environment variable of the server; of a secret give the name alone; may be repeated",
     )  # fmt: skip
+    add(
+        "--infer-api-key-env", metavar="VAR",
+        help="name of the variable with the server's API key (with --infer-url: INFERFORGE_API_KEY)",
+    )  # fmt: skip
+    add("--infer-port", metavar="PORT", type=int, help="boot the server on this port instead of a free one")
+    add("--infer-boot-timeout", metavar="TIME", help='how long a server may take to be ready, e.g. "10 min"')
+
+
+def _add_session_options(add: Callable[..., object]) -> None:
     add("--infer-url", metavar="URL", help="measure the OpenAI-style server that already runs here")
     add(
         "--infer-restart-command", metavar="COMMAND",
@@ -65,19 +85,11 @@ def add_options(parser: pytest.Parser) -> None:
     )  # fmt: skip
     add(
         "--infer-attach", metavar="NAME", nargs="?", const="default",
-        help="use the server that `inferforge up` brought up; nothing is saved or compared",
+        help="use the server that `inferforge up NAME` brought up; nothing is saved or compared",
     )  # fmt: skip
     add(
         "--infer-profile", choices=PROFILES, default="never",
         help="record a short repeat with the engine's own profiler: of what failed, or of everything",
-    )  # fmt: skip
-    add(
-        "--infer-api-key-env", metavar="VAR",
-        help="name of the environment variable with the API key (default: INFERFORGE_API_KEY)",
-    )  # fmt: skip
-    add(
-        "--infer-set", metavar="SETTING=VALUE", action="append", default=[],
-        help="a setting of the server, over its markers: max_num_seqs=4, max_model_len=8192, ...",
     )  # fmt: skip
     add(
         "--infer-workload", metavar="NAME=VALUE", action="append", default=[],
@@ -93,8 +105,6 @@ def add_options(parser: pytest.Parser) -> None:
     )  # fmt: skip
     add("--infer-tls-ca", metavar="FILE", help="certificates of the authority behind an https URL")
     add("--infer-tls-insecure", action="store_true", help="do not check the certificate of an https URL")
-    add("--infer-port", metavar="PORT", type=int, help="boot the server on this port instead of a free one")
-    add("--infer-boot-timeout", metavar="TIME", help='how long a server may take to be ready, e.g. "10 min"')
     add(
         "--infer-boots",
         metavar="N",

@@ -9,7 +9,7 @@ from pytest_inferforge import slo as slos
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.metrics import metric
 from pytest_inferforge.pytest_plugin.layers import Layer, Mark, merge, of_marks
-from pytest_inferforge.pytest_plugin.server_words import server_spec, with_named
+from pytest_inferforge.pytest_plugin.server_words import merged, server_spec
 from pytest_inferforge.workload import arguments as workloads
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def declare(
     notes: list[str] = []
     _check_fixtures(marks, used)
     layers_of_server = [settings.server, *of_marks(marks, "infer_server"), settings.file_server]
-    words = merge(with_named(layers_of_server, settings.servers), notes)
+    words = merged(layers_of_server, settings.servers, notes)
     said = of_marks(marks, "infer_workload")
     layers = (settings.workload, *said, settings.file_workload)
     workload = None

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 COMMAND_LINE = "the command line"
+WAYS = ("command", "image", "python", "url")
+"""The ways to have a server."""
 _PLACE = re.compile(r"\{(\w+)\}")
-# one takes the place of the others
-_RIVALS = (("requests", "duration"), ("command", "image", "python", "url"))
+_RIVALS = (("requests", "duration"), WAYS)  # one takes the place of the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,17 +82,11 @@ class Settings:
             raise UsageError(
                 "--infer-boots must be at least 1", seen=str(self.boots), do="write --infer-boots=3"
             )
-        if self.attach and (self.save or self.compare or self.boots > 1):
-            raise UsageError(
-                "an attached server is for the edit loop: nothing is saved, compared or booted",
-                seen="--infer-attach with --infer-save, --infer-compare or --infer-boots",
-                do="drop --infer-attach, and let the server be booted",
-            )
         values = self.server.values
         if "url" in values and self.boots > 1 and "restart_command" not in values:
             raise UsageError(
                 "a server behind a URL cannot be booted again",
-                seen=f"--infer-url={self.server.values['url']} --infer-boots={self.boots}",
+                seen=f"--infer-url with --infer-boots={self.boots}",  # a URL may hold a password
                 do="name the command that restarts it with --infer-restart-command, drop --infer-boots,"
                 " or let --infer-backend boot the server",
             )
@@ -114,10 +108,13 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
     defaults = SessionOptions()
     store, boots = option["infer_store"], option["infer_boots"]
     servers = server_words.named(_table(file, "servers"))
+    if option["infer_attach"] is None:
+        server = _command_line(option, servers)
+    else:
+        server = _attached(option, store_of(store, root, invocation, file))
+        boots = 1  # whatever the project's file says
     settings = Settings(
-        server=_command_line(option, servers)
-        if option["infer_attach"] is None
-        else _attached(option["infer_attach"], store_of(store, root, invocation, file)),
+        server=server,
         servers=servers,
         workload=Layer(
             source=COMMAND_LINE,
@@ -175,9 +172,17 @@ def _command_line(option: Mapping[str, Any], servers: Mapping[str, Layer]) -> La
     return Layer(source=COMMAND_LINE, values=merge([own, chosen], []))
 
 
-def _attached(name: str, store: Path) -> Layer:
+def _attached(option: Mapping[str, Any], store: Path) -> Layer:
     """A server that was brought up before stands for whatever else is said."""
-    found = kept.require(store, name)
+    counted = {name: option[f"infer_{name}"] for name in ("save", "compare")}
+    counted["boots"] = (option["infer_boots"] or 1) > 1
+    if refused := [f"--infer-{name}" for name, given in counted.items() if given]:
+        raise UsageError(
+            "an attached server is for the edit loop: nothing is saved, compared or booted",
+            seen=f"--infer-attach with {' and '.join(refused)}",
+            do="drop --infer-attach, and let the server be booted",
+        )
+    found = kept.require(store, option["infer_attach"])
     said = {"url": found.url, "model": found.model, "dialect": found.dialect}
     return Layer(
         source=COMMAND_LINE,

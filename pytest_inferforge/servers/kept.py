@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from pytest_inferforge.errors import EngineError, InferforgeError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from types import FrameType
 
     from pytest_inferforge.servers.server import Server
 
@@ -90,8 +92,7 @@ def require(store: Path, name: str) -> Kept:
 def keep(name: str, store: Path, boot: Callable[[], Server]) -> int:
     """Boot, write down where it is, wait for SIGTERM, end it: what the keeper does. Returns an exit code."""
     over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+    _on_the_end(lambda *_: sys.exit(1))  # while it boots: `boot` ends what it has started
     note = note_of(store, name)
     note.parent.mkdir(parents=True, exist_ok=True)
     failure = note.with_suffix(".failed")
@@ -101,6 +102,7 @@ def keep(name: str, store: Path, boot: Callable[[], Server]) -> int:
     except InferforgeError as error:
         failure.write_text(str(error), encoding="utf-8")
         return 1
+    _on_the_end(lambda *_: over.set())
     try:
         kept = Kept(
             name=name,
@@ -122,6 +124,11 @@ def keep(name: str, store: Path, boot: Callable[[], Server]) -> int:
         note.unlink(missing_ok=True)
         server.stop()
     return 0
+
+
+def _on_the_end(do: Callable[[int, FrameType | None], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, do)
 
 
 def await_note(name: str, store: Path, keeper: int) -> Kept:

@@ -1,23 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
-from pytest_inferforge.engines import url
+from pytest_inferforge.engines import anthropic, url
 from pytest_inferforge.errors import EngineError, UsageError
 from pytest_inferforge.servers.spec import ServerSpec
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def client(**answers: tuple[int, object]) -> httpx.Client:
-    """Answers by path, `/` written as `_`; 404 for all others."""
+    import httpx
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        status, body = answers.get(request.url.path.strip("/").replace("/", "_"), (404, {}))
-        return httpx.Response(status, json=body)
-
-    return httpx.Client(base_url="http://server", transport=httpx.MockTransport(answer))
+    Answering = Callable[..., httpx.Client]
 
 
 def spec(address: str | None = "http://server", **more: object) -> ServerSpec:
@@ -52,17 +49,19 @@ def test_a_key_that_is_not_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     assert caught.value.seen == "SOME_KEY is empty"
 
 
-def test_any_answer_below_500_is_ready() -> None:
-    assert url.ready(client(health=(200, {}), v1_models=(200, MODELS))) is None
-    assert url.ready(client()) is None
-    assert url.ready(client(health=(503, {}), v1_models=(200, MODELS))) == "GET /health -> 503"
-    assert url.ready(client(v1_models=(502, {}))) == "GET /v1/models -> 502"
+def test_any_answer_below_500_is_ready(answering: Answering) -> None:
+    assert url.ready(answering({"GET /health": 200, "GET /v1/models": (200, MODELS)})) is None
+    assert url.ready(answering({})) is None
+    assert url.ready(answering({"GET /health": 503, "GET /v1/models": (200, MODELS)})) == "GET /health -> 503"
+    assert url.ready(answering({"GET /v1/models": 502})) == "GET /v1/models -> 502"
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_server_that_wants_a_key_is_an_error_that_says_where_it_comes_from(status: int) -> None:
+def test_a_server_that_wants_a_key_is_an_error_that_says_where_it_comes_from(
+    status: int, answering: Answering
+) -> None:
     with pytest.raises(EngineError, match="wants an API key") as caught:
-        url.ready(client(health=(200, {}), v1_models=(status, {})))
+        url.ready(answering({"GET /health": 200, "GET /v1/models": status}))
     assert caught.value.seen == f"GET /v1/models -> {status}"
     assert "environment variable" in str(caught.value.do)
 
@@ -70,21 +69,46 @@ def test_a_server_that_wants_a_key_is_an_error_that_says_where_it_comes_from(sta
 @pytest.mark.parametrize(
     ("owner", "name"), [("vllm", "vllm"), ("llamacpp", "llama.cpp"), ("system", "openai")]
 )
-def test_the_dialect_follows_the_owner_of_the_model(owner: str, name: str) -> None:
+def test_the_dialect_follows_the_owner_of_the_model(owner: str, name: str, answering: Answering) -> None:
     models = {"data": [{"id": "m", "owned_by": owner}]}
-    assert url.dialect(spec(), client(v1_models=(200, models))) == name
+    assert url.dialect(spec(), answering({"GET /v1/models": (200, models)})) == name
 
 
-def test_the_dialect_can_be_given() -> None:
+@pytest.mark.parametrize("said", [{}, {"data": []}, {"data": None}, {"data": ["m"]}, [], ["m"], "null"])
+def test_a_list_of_models_in_another_shape_says_nothing(said: object, answering: Answering) -> None:
+    strange = answering({"GET /v1/models": (200, said)})
+    assert url.dialect(spec(), strange) == "openai"
+    assert url.facts(strange) == {}
+
+
+def test_the_dialect_can_be_given(answering: Answering) -> None:
     asked = spec(settings=(("dialect", "llama.cpp"),))
     url.check(asked)
-    assert url.dialect(asked, client(v1_models=(200, MODELS))) == "llama.cpp"
+    assert url.dialect(asked, answering({"GET /v1/models": (200, MODELS)})) == "llama.cpp"
     with pytest.raises(UsageError, match="cannot take this dialect"):
         url.check(spec(settings=(("dialect", "latin"),)))
 
 
-def test_version_and_facts_are_what_the_server_tells() -> None:
-    talkative = client(version=(200, {"version": "0.32.0"}), v1_models=(200, MODELS))
+def test_version_and_facts_are_what_the_server_tells(answering: Answering) -> None:
+    talkative = answering({"GET /version": (200, {"version": "0.32.0"}), "GET /v1/models": (200, MODELS)})
     assert (url.version(talkative), url.facts(talkative)) == ("0.32.0", {"owned_by": "vllm"})
-    assert (url.version(client()), url.facts(client())) == (None, {})
+    assert (url.version(answering({})), url.facts(answering({}))) == (None, {})
     assert url.reset_cache(talkative) is False
+
+
+def test_raw_arguments_have_nowhere_to_go() -> None:
+    with pytest.raises(UsageError, match="a URL takes no server arguments") as caught:
+        url.check(spec(args=("--fast", "--more")))
+    assert caught.value.seen == "--fast --more"
+
+
+def test_the_messages_api_needs_the_name_of_a_model() -> None:
+    asked = ServerSpec(engine="anthropic", url="https://server/v1")
+    with pytest.raises(UsageError, match="the Messages API needs a model"):
+        anthropic.check(asked)
+    asked = ServerSpec(engine="anthropic", url="https://server/v1", model="some-model")
+    anthropic.check(asked)
+    made = anthropic.launch(asked, 0, Path())
+    assert (made.argv, made.base_url, made.model) == ((), "https://server", "some-model")
+    with pytest.raises(UsageError, match="no usable URL"):
+        anthropic.check(ServerSpec(engine="anthropic", model="some-model"))
