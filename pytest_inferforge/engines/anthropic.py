@@ -28,6 +28,8 @@ facts = url.facts
 launch = url.launch
 reset_cache = url.reset_cache
 
+_NOT_UP = (502, 503, 504)
+
 
 def check(spec: Spec) -> None:
     """See `protocol.Engine`."""
@@ -39,7 +41,10 @@ def check(spec: Spec) -> None:
 
 
 def ready(client: httpx.Client) -> str | None:
-    """See `protocol.Engine`. Whether the route is there is asked without a message, which costs nothing."""
+    """See `protocol.Engine`. Whether the route is there is asked without a message, which costs nothing.
+
+    Servers refuse that in their own ways, llama.cpp with 500; only a gateway's answers mean that it is not up.
+    """
     answer = client.post("/v1/messages", json={})
     if answer.status_code in (401, 403):
         raise EngineError(
@@ -53,7 +58,7 @@ def ready(client: httpx.Client) -> str | None:
             seen="POST /v1/messages -> 404",
             do="check the URL, or leave --infer-backend out for one that speaks the OpenAI protocol",
         )
-    return f"POST /v1/messages -> {answer.status_code}" if answer.status_code >= 500 else None
+    return f"POST /v1/messages -> {answer.status_code}" if answer.status_code in _NOT_UP else None
 
 
 def dialect(spec: Spec, client: httpx.Client) -> str:

@@ -161,6 +161,7 @@ class Measurer:
             *(said for said in (compiling.reason(), self._other_cache(server)) if said is not None),
         )
         metrics = measures.all_metrics(drive.table, asked.limits) | dict(seen.metrics)
+        said = seen.notes if seen.metrics else ()  # a load that was over before anybody looked
         if server.ready_s is not None:
             metrics["ready_s"] = server.ready_s
         if server.first_token_s is not None:
@@ -183,7 +184,7 @@ class Measurer:
             client_floor=floor,
             server_memory=tuple(memory.samples),
             facts=seen.facts,
-            notes=(*((_STUCK,) if stuck else ()), *_notes(drive, asked.workload, server), *seen.notes),
+            notes=(*((_STUCK,) if stuck else ()), *_notes(drive, asked.workload, server), *said),
         )
 
     def _other_cache(self, server: Server) -> str | None:

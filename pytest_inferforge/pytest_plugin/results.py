@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 METRIC_DEFINITIONS = "1"  # changes when a metric of pytest_inferforge.metrics is defined differently
-_IDENTITY_FACTS = ("model_sha256", "model_ftype", "dtype", "quantization")
+_GPU = "gpu"  # the fact of telemetry that names models and count
+_IDENTITY_FACTS = ("model_sha256", "model_revision", "model_ftype", "dtype", "quantization")
 
 
 def test_result(
@@ -34,13 +35,18 @@ def test_result(
         f"server.{name}": str(value) for name, value in identity.items() if name in ("args", "env") and value
     }
     soft["client_priority"] = run.boots[-1].client_priority
+    soft |= {name: value for name, value in run.boots[-1].facts.items() if name != _GPU}
+    gpu = run.boots[-1].facts.get(_GPU)
+    machine = {} if declared.server.url is not None else host.hard if gpu is None else {_GPU: gpu}
+    if gpu is not None:
+        soft |= host.hard  # the CPU is not what a server on a GPU is measured by
     return TestResult(
         nodeid=key,
         fingerprint=Fingerprint(
             hard={
                 "workload": schedule_hash,
                 "metric_definitions": METRIC_DEFINITIONS,
-                **(host.hard if declared.server.url is None else {}),  # a URL's hardware cannot be seen
+                **machine,  # a URL's hardware cannot be seen
             },
             identity={
                 name: str(value)

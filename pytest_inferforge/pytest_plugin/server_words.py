@@ -215,12 +215,6 @@ def _check(words: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
             seen=f"{ways[0]}={words[ways[0]]}",
             do="write --infer-backend=vllm",
         )
-    if "{model}" in words.get("command", "") and "model" not in words:
-        raise UsageError(
-            "the command has a place for the model, and no model is named",
-            seen=" ".join(without_secrets(tuple(words["command"].split()))),
-            do="write --infer-model=MODEL",
-        )
     if "restart_command" in asked and "url" not in words:
         raise UsageError(
             "only a server behind a URL is restarted by a command",

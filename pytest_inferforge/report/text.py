@@ -197,7 +197,8 @@ def _markup(verdict: SloVerdict | ComparisonVerdict) -> Mapping[str, bool]:
 
 def _slo_row(r: SloResult) -> tuple[str, ...]:
     unit = metric(r.metric).quantity.unit
-    counted = f"n = {r.n} {r.unit}" + (f" (worth {r.n_effective:.0f})" if r.n - r.n_effective >= 1 else "")
+    things = r.unit.removesuffix("s") if r.n == 1 else r.unit
+    counted = f"n = {r.n} {things}" + (f" (worth {r.n_effective:.0f})" if r.n - r.n_effective >= 1 else "")
     asked = " (asked of every load test)" if r.implicit else ""
     return r.text, format_value(r.value, unit), _bounds(r), str(r.verdict), counted + asked
 

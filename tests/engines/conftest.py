@@ -87,8 +87,10 @@ def unpacked():
 class MarkedSuite(Suite):
     """A suite all of whose processes can be found: they inherit a variable."""
 
-    def run(self, *arguments, **options):
-        return super().run(*arguments, env={"INFERFORGE_TEST_FOLDER": str(self.folder)}, **options)
+    def start(self, *arguments, env=None, log=None):
+        return super().start(
+            *arguments, env={**(env or {}), "INFERFORGE_TEST_FOLDER": str(self.folder)}, log=log
+        )
 
     def running(self) -> list[str]:
         """Names of what it started and still runs."""

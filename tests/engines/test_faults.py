@@ -1,6 +1,7 @@
 """What engines do to us, for real: killed, stopped, without a disk, without a port."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -142,3 +143,20 @@ def test_a_taken_port_is_named_with_who_holds_it(engine, suite, backends):
     assert set(done.outcomes.values()) == {"error"}
     assert f"port {port}" in text_of(done)
     assert str(os.getpid()) in text_of(done)
+
+
+@pytest.mark.parametrize("moment_s", [9.0, 24.0, 30.0])  # boot, about ready, load: as this machine has it
+def test_nothing_of_vllm_outlives_a_killed_pytest(moment_s, suite, backends):
+    suite.write("test_it.py", PLAIN)
+    process = suite.start(*backends("vllm"))
+    deadline = time.monotonic() + moment_s
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    assert len(suite.running()) > 2  # pytest, a guardian, and what they run
+    os.kill(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 15.0
+    while suite.running() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left = suite.running()
+    process.stop()
+    assert left == []

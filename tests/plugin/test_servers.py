@@ -302,7 +302,7 @@ REFUSED = {
     ),
     "no port": (("--infer-command=serve",), ["does not say where the port goes", "{port}"]),
     "no model for its place": (
-        ("--infer-command=serve {model} {port}",), ["a place for the model", "--infer-model=MODEL"],
+        ("--infer-command=serve {model} {port}",), ["the command asks for a model", "--infer-model=MODEL"],
     ),
     "two ways": (
         ("--infer-command=serve {port}", "--infer-url=http://me:hf_hidden@127.0.0.1:9"),

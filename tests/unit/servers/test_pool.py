@@ -12,6 +12,7 @@ from pytest_inferforge.servers.spec import ServerSpec
 A = ServerSpec(engine="llama.cpp", settings=(("seed", 1),))
 B = ServerSpec(engine="llama.cpp", settings=(("seed", 2),))
 URL = ServerSpec(engine="url", url="http://127.0.0.1:1")
+RESTARTED = ServerSpec(engine="url", url="http://127.0.0.1:1", restart="restart it")
 
 
 class StubServer:
@@ -91,6 +92,55 @@ def test_a_failed_boot_leaves_no_server_and_can_be_tried_again(
 def test_nothing_to_restart_is_said(events: list[str]) -> None:
     with pytest.raises(EngineError, match="no server to restart"):
         ServerPool(Path()).restart()
+
+
+def test_a_url_is_restarted_by_its_command(events: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def boot(spec: ServerSpec, *, number: int, restart: bool, **_: object) -> StubServer:
+        asked.append(restart)
+        return StubServer(spec, number, events)
+
+    monkeypatch.setattr(pool_module, "boot", boot)
+    pool = ServerPool(Path())
+    first = pool.fresh(RESTARTED)
+    assert pool.lease(RESTARTED) is first
+    pool.fresh(RESTARTED)
+    pool.restart()
+    assert asked == [False, True, True]  # attached to, then restarted
+    pool.fresh(A)
+    pool.restart()
+    assert asked[3:] == [False, False]  # a boot of ours is a restart already
+
+
+def test_a_server_behind_a_url_that_is_gone_is_attached_to_again(
+    events: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def boot(spec: ServerSpec, *, number: int, restart: bool, **_: object) -> StubServer:
+        asked.append(restart)
+        return StubServer(spec, number, events)
+
+    monkeypatch.setattr(pool_module, "boot", boot)
+    pool = ServerPool(Path())
+    first = pool.lease(RESTARTED)
+    assert isinstance(first, StubServer)
+    first.lives = False
+    assert pool.lease(RESTARTED).number == 2
+    assert asked == [False, False]
+
+
+def test_what_boots_take_long_for_is_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: dict[str, object] = {}
+
+    def boot(spec: ServerSpec, *, number: int, **more: object) -> StubServer:
+        given.update(more)
+        return StubServer(spec, number, [])
+
+    monkeypatch.setattr(pool_module, "boot", boot)
+    ServerPool(tmp_path, notes=tmp_path / "notes", say=print).lease(A)
+    assert (given["run_dir"], given["notes"], given["say"]) == (tmp_path, tmp_path / "notes", print)
 
 
 def test_a_url_is_attached_once_and_never_restarted(events: list[str]) -> None:

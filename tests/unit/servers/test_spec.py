@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pytest_inferforge.errors import UsageError
-from pytest_inferforge.servers.spec import ServerSpec, is_secret, pairs, without_secrets
+from pytest_inferforge.servers.spec import ServerSpec, environment, is_secret, pairs, without_secrets
 
 
 def test_specs_are_equal_whatever_the_order_of_their_settings() -> None:
@@ -48,6 +48,54 @@ def test_no_secret_is_in_the_identity_or_the_repr_of_the_environment() -> None:
     assert "hunter22" not in json.dumps(spec.identity())
     assert spec.identity()["env"] == {"A": "b", "HF_TOKEN": "[redacted]"}
     assert "HF_TOKEN" not in repr(spec)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("vllm serve M --port {port}", "vllm serve M --port {port}"),
+        ("vllm serve M --api-key hunter22 --port {port}", "vllm serve M --api-key [redacted] --port {port}"),
+        ("vllm serve M --api-key=hunter22", "vllm serve M --api-key=[redacted]"),
+        ("vllm serve M --api-key 'hunter22 and hunter22'", "vllm serve M --api-key [redacted]"),
+        ("env HF_TOKEN=hunter22 vllm serve M", "env HF_TOKEN=[redacted] vllm serve M"),
+        ("vllm serve 'M --api-key hunter22", "vllm serve 'M --api-key [redacted]"),
+    ],
+)
+def test_secrets_in_a_command_are_shown_nowhere(command: str, shown: str) -> None:
+    spec = ServerSpec(engine="custom", command=command)
+    assert spec.describe() == f"custom {shown}"
+    assert spec.identity()["command"] == shown
+
+
+def test_a_description_names_what_the_server_is_made_of() -> None:
+    assert ServerSpec(engine="vllm", model="m", image="i:1").describe() == "vllm m i:1"
+    assert ServerSpec(engine="url", url="http://h").describe() == "url http://h"
+
+
+def test_a_variable_handed_on_by_name_has_the_value_that_it_has_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_LEVEL", "3")
+    monkeypatch.setenv("SOME_TOKEN", "hunter22")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    spec = ServerSpec(
+        engine="vllm", env=(("SOME_LEVEL", None), ("SOME_TOKEN", None), ("NOT_SET", None), ("A", "b"))
+    )
+    assert environment(spec.env) == {"A": "b", "SOME_LEVEL": "3", "SOME_TOKEN": "hunter22"}
+    assert spec.identity()["env"] == {
+        "A": "b", "SOME_LEVEL": "3", "SOME_TOKEN": "[redacted]", "NOT_SET": ""
+    }  # fmt: skip
+    assert "hunter22" not in repr(spec)
+    monkeypatch.setenv("SOME_LEVEL", "4")
+    assert spec == ServerSpec(engine="vllm", env=spec.env)  # what it was asked for, not what it came to
+    assert environment(spec.env)["SOME_LEVEL"] == "4"
+
+
+def test_what_makes_another_server_is_identity() -> None:
+    plain = ServerSpec(engine="vllm", model="m").identity()
+    for more in (
+        {"revision": "abc"}, {"python": "p"}, {"command": "c"}, {"image": "i"}, {"gpus": 1}, {"url": "u"},
+        {"args": ("--x",)}, {"env": (("A", "b"),)}, {"settings": (("seed", 1),)},
+    ):  # fmt: skip
+        assert ServerSpec(engine="vllm", model="m", **more).identity() != plain, more  # type: ignore[arg-type]
 
 
 def test_port_key_and_patience_are_not_identity() -> None:
