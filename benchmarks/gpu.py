@@ -1,11 +1,11 @@
-"""Whether the plugin does on a GPU what it does elsewhere: a suite and a matrix of settings, and what GPUs said.
+"""The plugin on a machine with GPUs: a suite, a matrix of settings, and what the GPUs said.
 
-    python benchmarks/gpu.py --python PYTHON [--engine transformers] [--engine vllm] [--out docs/results/gpu.md]
+    python benchmarks/gpu.py --python PYTHON [--engine transformers] [--engine vllm] [--out FILE.md]
 
-PYTHON is the interpreter of the engines' environment (torch for CUDA, transformers with accelerate, vLLM where
-it is installed); a small random Llama is made with it. With `llama-server` on PATH and --gguf FILE, llama.cpp is
-measured too. Prints a Markdown report; exits with 1 when a suite is not green or a GPU metric is missing, with 3
-when no GPU is seen.
+PYTHON is the interpreter of the engines' environment (torch for CUDA, transformers with accelerate, vLLM
+it is installed); a small random Llama is made with it. With `llama-server` on PATH and --gguf FILE, llama.cpp
+is measured too. Prints a Markdown report; exits with 1 when a suite is not green or a GPU metric is missing,
+with 3 when no GPU is seen.
 """
 
 from __future__ import annotations

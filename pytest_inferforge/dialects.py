@@ -215,6 +215,19 @@ DIALECTS: dict[str, Dialect] = {
         survives_stream=True,
         prompt_logprobs=PromptLogprobs.NONE,
     ),
+    # What servers that speak the OpenAI protocol, and are none of those above, have in common. Many of them do
+    # not know `max_completion_tokens`, and would write without end.
+    "generic": Dialect(
+        name="generic",
+        ignore_eos=False,
+        token_ids=True,
+        stream_options_usage=True,
+        continuous_usage=False,
+        usage_on_finish_chunk=False,
+        done_marker=True,
+        survives_stream=True,
+        prompt_logprobs=PromptLogprobs.NONE,
+    ),
     # Source: OpenAI API reference and SDK 3.52.0; unknown fields are refused with 400. `max_tokens` of a chat
     # is deprecated, and o-series models do not take it. Of the prompt's log probabilities babbage-002 and
     # davinci-002 alone tell.

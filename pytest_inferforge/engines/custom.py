@@ -34,7 +34,7 @@ reset_cache = url.reset_cache
 def check(spec: Spec) -> None:
     """See `protocol.Engine`."""
     refuse_unknown(spec, SETTINGS)
-    value_of(spec, "dialect", one_of(DIALECTS), "openai")
+    value_of(spec, "dialect", one_of(DIALECTS), "generic")
     if spec.image is None and spec.command is None:
         raise UsageError(
             "a server of your own needs its command",

@@ -34,13 +34,14 @@ ready = openai_routes.ready
 version = openai_routes.version
 facts = openai_routes.facts
 # Source: `owned_by` in /v1/models of llama.cpp (tools/server) and vLLM (ModelCard).
+_OPENAI = ".openai.com"
 _OWNERS = {"llamacpp": "llama.cpp", "vllm": "vllm"}
 
 
 def check(spec: Spec) -> None:
     """See `protocol.Engine`."""
     refuse_unknown(spec, SETTINGS)
-    value_of(spec, "dialect", one_of(DIALECTS), "openai")
+    value_of(spec, "dialect", one_of(DIALECTS), "generic")
     if spec.args:
         raise UsageError("a URL takes no server arguments", seen=" ".join(spec.args), do="leave them out")
     parts = urlsplit(spec.url or "")
@@ -62,9 +63,12 @@ def launch(spec: Spec, port: int, run_dir: Path) -> Launch:
 
 
 def dialect(spec: Spec, client: httpx.Client) -> str:
-    """See `protocol.Engine`. The setting `dialect`, else by whom the listed model is owned, else openai."""
+    """See `protocol.Engine`. The setting `dialect`, else the host, else by whom the listed model is owned."""
     asked = value_of(spec, "dialect", one_of(DIALECTS), "")
-    return asked or _OWNERS.get(openai_routes.first_model(client).get("owned_by", ""), "openai")
+    host = urlsplit(spec.url or "").hostname or ""
+    if asked or host.endswith(_OPENAI):
+        return asked or "openai"
+    return _OWNERS.get(openai_routes.first_model(client).get("owned_by", ""), "generic")
 
 
 def reset_cache(client: httpx.Client) -> bool:

@@ -120,7 +120,11 @@ def arguments(spec: Spec, host: str, port: int, run_dir: Path, found: Found | No
         argv += ["--kv-cache-memory-bytes", str(_CPU_KV_CACHE_BYTES)]
     if spec.profile:
         folder = models.profile_folder(run_dir, port)
-        profiler = {"profiler": "torch", "torch_profiler_dir": str(folder), "torch_profiler_with_stack": False}
+        profiler = {
+            "profiler": "torch",
+            "torch_profiler_dir": str(folder),
+            "torch_profiler_with_stack": False,
+        }
         argv += ["--profiler-config", json.dumps(profiler)]  # with stacks it writes for minutes
     return Own(argv=argv, env=models.without_hub(spec, env))
 

@@ -35,6 +35,7 @@ LIMITS = {  # key of the file -> field of LoadOptions and its unit
     "chunks": ("chunks_limit", "ratio"),
     "short_output": ("short_limit", "ratio"),
     "cached": ("cached_limit", "ratio"),
+    "cache_size": ("cache_size_limit", "ratio"),
 }
 MARGINS = {"mean", "p50", "p90", "p99", "boot_time"}
 

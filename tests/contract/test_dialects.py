@@ -141,8 +141,11 @@ WIRES = {
         server_ttft_s=0.0265,
     ),
     # llama-cpp-python 0.3.36 behind sse-starlette: pings, no usage in a stream
+    "llama-cpp-python_chat": Wire(
+        dialect="generic", api=CHAT, first=2, last=3, chunks=2, tokens=2, prompt=None, exact=False
+    ),
     "llama-cpp-python_completions": Wire(
-        dialect="openai", first=1, last=2, chunks=2, tokens=2, prompt=None, exact=False
+        dialect="generic", first=1, last=2, chunks=2, tokens=2, prompt=None, exact=False
     ),
     # TGI 3.3: no blank after the colon, keep-alive comments, the usage chunk has an empty id
     "tgi_completions": Wire(dialect="tgi", first=1, last=2, chunks=2, tokens=2),
@@ -176,6 +179,7 @@ WIRES = {
         dialect="openai", api=CHAT, first=1, last=3, chunks=2, tokens=34, cached=0, empty=1,
         finish="tool_calls", shown=None,
     ),
+    "openai_completions": Wire(dialect="openai", first=0, last=1, chunks=2, tokens=2),
     "openai_chat_without_usage": Wire(
         dialect="openai", api=CHAT, first=1, last=2, chunks=2, tokens=2, prompt=None, exact=False,
         finish="stop",

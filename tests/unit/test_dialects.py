@@ -11,8 +11,8 @@ EVERY = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=[*DIALECTS])
 
 def test_who_is_spoken_to():
     assert [*DIALECTS] == [
-        "llama.cpp", "vllm", "sglang", "tensorrt-llm", "tgi", "transformers", "lmdeploy", "ollama", "openai",
-        "anthropic",
+        "llama.cpp", "vllm", "sglang", "tensorrt-llm", "tgi", "transformers", "lmdeploy", "ollama", "generic",
+        "openai", "anthropic",
     ]  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_usage_as_it_goes_is_an_option_of_usage(dialect):
 
 def test_which_servers_can_be_told_how_long_an_answer_is():
     free = {name for name, dialect in DIALECTS.items() if not dialect.exact_length}
-    assert free == {"tgi", "ollama", "openai", "anthropic"}
+    assert free == {"tgi", "ollama", "generic", "openai", "anthropic"}
     assert DIALECTS["transformers"].exact_length
 
 

@@ -9,12 +9,14 @@ import pytest
 import pytest_inferforge
 from pytest_inferforge import floor, policy, run, table, units
 from pytest_inferforge.dialects import DIALECTS
-from pytest_inferforge.engines import ENGINES, llamacpp
+from pytest_inferforge.engines import llamacpp
+from pytest_inferforge.engines.protocol import VOCABULARY
 from pytest_inferforge.options import LoadOptions
-from pytest_inferforge.pytest_plugin import cmdline, settings
+from pytest_inferforge.pytest_plugin import cmdline, server_words, settings
 from pytest_inferforge.pytest_plugin.fixtures import InferServer
 from pytest_inferforge.records import ComparisonVerdict, SloResult, SloVerdict
 from pytest_inferforge.report import document
+from pytest_inferforge.servers.spec import ServerSpec
 from pytest_inferforge.workload import arrivals, content, lengths
 from pytest_inferforge.workload.arguments import ARGUMENTS, CLASS_ARGUMENTS
 
@@ -136,10 +138,32 @@ def test_workload_defaults():
     assert cells["seed"] == str(known.seed)
 
 
-def test_settings_of_llama_cpp():
-    written = first_cells(section("Engines and their settings").partition("**`url`**")[0])
-    assert tuple(written) == llamacpp.SETTINGS
-    assert set(ENGINES) == {"llama.cpp", "url"}
+def test_settings():
+    text = section("Engines and their settings").partition("**`url`**")[0]
+    neutral, _, rest = text.partition("**`llama.cpp`**")
+    assert tuple(re.findall(r"`(\w+)`", neutral)) == VOCABULARY
+    assert tuple(first_cells(rest)) == llamacpp.SETTINGS
+
+
+def test_words_of_a_server():
+    written = first_cells(section("infer_server"))
+    assert set(written) == {*server_words.WORDS, "server", "pin"}
+    said = next(line for line in cmdline.MARKERS if line.startswith("infer_server"))
+    assert set(re.findall(r"(\w+)=", said)) - {"SETTING"} <= set(written)
+
+
+def test_the_command_takes_the_options_that_it_says():
+    added = []
+    cmdline.add_boot_options(lambda name, **_: added.append(name))
+    options = [cell.partition("=")[0] for cell in first_cells(section("Command line"))]
+    assert options[: len(added)] == added
+    assert f"from `{added[0]}` to `{added[-1]}`, and `--infer-store`" in section("The command inferforge")
+
+
+def test_the_json_example_has_the_servers_keys():
+    shown = json.loads(re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)[1])
+    (test,) = shown["tests"]
+    assert set(test["server"]) == {*ServerSpec(engine="llama.cpp").identity(), "fingerprint"}
 
 
 def test_dialects():
@@ -149,14 +173,17 @@ def test_dialects():
 def test_keys_of_the_project_file():
     block = re.search(r"```toml\n(.*?)```", section("Project file"), re.DOTALL)[1]
     keys = set(re.findall(r"^\[(\w+)\]|^(\w+) =", block.partition("[settings]")[0], re.MULTILINE))
-    tables = set(re.findall(r"^\[(\w+)\]", block, re.MULTILINE))
+    tables = set(re.findall(r"^\[(\w+)", block, re.MULTILINE))
     assert {key for pair in keys for key in pair if key} | tables == settings.FILE_KEYS
     margins = block.partition("[margins]")[2].partition("[limits]")[0]
     assert set(re.findall(r"^(\w+) =", margins, re.MULTILINE)) == settings.MARGINS
-    limits = dict(re.findall(r'^(\w+) = "(.+?)"', block.partition("[limits]")[2], re.MULTILINE))
+    limits, _, servers = block.partition("[limits]")[2].partition("[servers.")
+    limits = dict(re.findall(r'^(\w+) = "(.+?)"', limits, re.MULTILINE))
     assert set(limits) == set(settings.LIMITS)
     for name, (field, unit) in settings.LIMITS.items():
         assert units.parse(limits[name], unit) == getattr(LoadOptions(), field)
+    said = set(re.findall(r"^(\w+) =", servers, re.MULTILINE))
+    assert said <= {*server_words.WORDS, *VOCABULARY}
     shown = dict(re.findall(r"^(workers|floor_requests) = (\S+)", block, re.MULTILINE))
     assert shown == {"workers": '"auto"', "floor_requests": str(LoadOptions().floor_requests)}
 

@@ -67,7 +67,7 @@ def test_a_server_that_wants_a_key_is_an_error_that_says_where_it_comes_from(
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [("vllm", "vllm"), ("llamacpp", "llama.cpp"), ("system", "openai")]
+    ("owner", "name"), [("vllm", "vllm"), ("llamacpp", "llama.cpp"), ("system", "generic")]
 )
 def test_the_dialect_follows_the_owner_of_the_model(owner: str, name: str, answering: Answering) -> None:
     models = {"data": [{"id": "m", "owned_by": owner}]}
@@ -77,7 +77,7 @@ def test_the_dialect_follows_the_owner_of_the_model(owner: str, name: str, answe
 @pytest.mark.parametrize("said", [{}, {"data": []}, {"data": None}, {"data": ["m"]}, [], ["m"], "null"])
 def test_a_list_of_models_in_another_shape_says_nothing(said: object, answering: Answering) -> None:
     strange = answering({"GET /v1/models": (200, said)})
-    assert url.dialect(spec(), strange) == "openai"
+    assert url.dialect(spec(), strange) == "generic"
     assert url.facts(strange) == {}
 
 

@@ -36,6 +36,8 @@ BODIES = {
     ("lmdeploy", "chat"): CHAT | USAGE | {"ignore_eos": True, "min_new_tokens": 8},
     ("ollama", "completions"): COMPLETION | USAGE,
     ("ollama", "chat"): CHAT | USAGE,
+    ("generic", "completions"): COMPLETION | USAGE,
+    ("generic", "chat"): CHAT | USAGE,
     ("openai", "completions"): COMPLETION | USAGE,
     ("openai", "chat"): {k: v for k, v in CHAT.items() if k != "max_tokens"}
     | USAGE
