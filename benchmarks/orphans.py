@@ -4,8 +4,8 @@
     python benchmarks/orphans.py --engine vllm --python PYTHON --model FOLDER
 
 Each kill starts a suite that boots the engine twice and drives load at it, waits for its moment, sends
-SIGKILL to pytest, and counts what still runs 10 s later of all that was started, grandchildren included. Exits
-with 1 when anything does. vLLM needs the interpreter of its environment and a model.
+SIGKILL to pytest, and counts what still runs 10 s later of all that was started, grandchildren included. It
+exits with 1 when anything does. vLLM needs the interpreter of its environment and a model.
 """
 
 from __future__ import annotations

@@ -215,8 +215,8 @@ DIALECTS: dict[str, Dialect] = {
         survives_stream=True,
         prompt_logprobs=PromptLogprobs.NONE,
     ),
-    # What servers that speak the OpenAI protocol, and are none of those above, have in common. Many of them do
-    # not know `max_completion_tokens`, and would write without end.
+    # What servers that speak the OpenAI protocol, and are none of those above, have in common. Many of them
+    # do not know `max_completion_tokens`, and would write without end.
     "generic": Dialect(
         name="generic",
         ignore_eos=False,

@@ -43,7 +43,7 @@ def check(spec: Spec) -> None:
 def ready(client: httpx.Client) -> str | None:
     """See `protocol.Engine`. Whether the route is there is asked without a message, which costs nothing.
 
-    Servers refuse that in their own ways, llama.cpp with 500; only a gateway's answers mean that it is not up.
+    Servers refuse that in their own ways, llama.cpp with 500; only answers of a gateway mean that it is down.
     """
     answer = client.post("/v1/messages", json={})
     if answer.status_code in (401, 403):

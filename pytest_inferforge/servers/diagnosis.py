@@ -45,7 +45,7 @@ _SIGNS: tuple[tuple[str, str], ...] = (
         "a library is missing on this machine",
     ),
 )
-_ERROR = re.compile(r"\b[A-Z]\w*(?:Error|Exception): \S.*")
+_ERROR = re.compile(r"(?:^|[\s\].])([A-Z]\w*(?:Error|Exception): \S.*)")
 _LONGEST = 300
 _MEMORY_KILLS = (-9, 137)  # 137: what a container's runtime ends with then
 
@@ -56,8 +56,10 @@ def first_error(log: str) -> str | None:
     >>> first_error("loading\\nWorker: RuntimeError: no kernel\\nEngine: EngineDeadError: see above")
     'RuntimeError: no kernel'
     """
-    found = _ERROR.search(log)
-    return found[0].strip()[:_LONGEST] if found else None
+    for line in log.splitlines():
+        if "WARN" not in line and (found := _ERROR.search(line)):  # warnings quote errors that may come
+            return found[1].strip()[:_LONGEST]
+    return None
 
 
 def hint(log_tail: str, exit_code: int | None) -> str | None:

@@ -160,3 +160,13 @@ def test_nothing_of_vllm_outlives_a_killed_pytest(moment_s, suite, backends):
     left = suite.running()
     process.stop()
     assert left == []
+
+
+def test_a_cache_that_memory_does_not_hold_is_said(suite, backends):
+    suite.write("test_it.py", PLAIN)
+    done = suite.run(*backends("vllm"), f"--infer-set=kv_cache_bytes={10**12}", timeout_s=300)
+    assert set(done.outcomes.values()) == {"error"}
+    said = done.failures["test_it.py::test_first"]
+    assert "first error in its log: ValueError: Available memory on node" in said, said
+    assert "memory_fraction asks for more than there is" in said
+    assert suite.running() == []
