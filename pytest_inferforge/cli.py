@@ -17,6 +17,7 @@ from pytest_inferforge.errors import EngineError, InferforgeError, UsageError
 from pytest_inferforge.pytest_plugin import server_words, settings
 from pytest_inferforge.pytest_plugin.cmdline import add_boot_options, add_options
 from pytest_inferforge.servers import kept
+from pytest_inferforge.servers.gpus import Leases
 from pytest_inferforge.servers.spec import ServerSpec
 from pytest_inferforge.servers.supervisor import boot
 from pytest_inferforge.telemetry import nvml
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_inferforge.pytest_plugin.settings import Settings
+    from pytest_inferforge.servers.server import Server
 
 _UP = "bring a server up and keep it, for pytest --infer-attach"
 _DOWN = "end a server that was brought up"
@@ -103,10 +105,18 @@ def _up(option: argparse.Namespace) -> int:
 def _keep(option: argparse.Namespace) -> int:
     found = _settings(option)
     spec = _spec(option, found, [])
-    run_dir = found.store / "up" / option.name
-    return kept.keep(
-        option.name, found.store, lambda: boot(spec, run_dir=run_dir, notes=files.running_folder())
-    )
+    gpus = nvml.open_gpus()
+
+    def booted() -> Server:
+        return boot(
+            spec,
+            run_dir=found.store / "up" / option.name,
+            notes=files.running_folder(),
+            say=_say,
+            leases=Leases(gpus) if gpus else None,  # until this process ends
+        )
+
+    return kept.keep(option.name, found.store, booted)
 
 
 def _down(option: argparse.Namespace) -> int:

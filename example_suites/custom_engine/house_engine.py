@@ -60,7 +60,7 @@ def ready(client: httpx.Client) -> str | None:
 
 def dialect(spec: Spec, client: httpx.Client) -> str:  # noqa: ARG001 - both are for engines with several
     """How it wants to be asked: a name of `pytest_inferforge.dialects.DIALECTS`."""
-    return "openai"
+    return "generic"
 
 
 def version(client: httpx.Client) -> str | None:

@@ -28,6 +28,7 @@ _HUB_FETCH = Path(__file__).with_name("hub_fetch.py")
 _RUNTIMES = ("docker", "podman")
 _HUB_CACHE = "~/.cache/huggingface"
 _NVIDIA = Path("/dev/nvidiactl")  # there where the driver is
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 # Source: huggingface_hub, environment variables.
 _HUB_NAMES = ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
@@ -284,17 +285,17 @@ def _container(
 
 
 def _gpus(spec: Spec) -> list[str]:
-    """As many as were asked for of those that can be seen; unasked, all where there is a driver.
+    """Which GPUs it may have; which of them it uses is told by CUDA_VISIBLE_DEVICES, inside as here.
 
-    Source: docker container run, `--gpus`, whose value is CSV; CUDA_VISIBLE_DEVICES.
+    Whoever starts it puts those that it was given there, as UUIDs, or it is what a person has set: indices,
+    which mean the same inside as long as all are there. Source: docker container run, `--gpus`.
     """
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if seen is not None:
-        chosen = [word for word in seen.split(",") if word not in ("", "-1")][: spec.gpus]
-        return ["--gpus", f'"device={",".join(chosen)}"'] if chosen else []
-    if spec.gpus is None:
-        return ["--gpus", "all"] if _NVIDIA.exists() else []
-    return ["--gpus", str(spec.gpus)] if spec.gpus else []
+    seen = os.environ.get(_VISIBLE)
+    there = _NVIDIA.exists() if seen is None else seen not in ("", "-1")
+    if spec.gpus == 0 or not (there or (seen is None and spec.gpus)):
+        return []
+    count = "all" if seen is not None or spec.gpus is None else str(spec.gpus)
+    return ["--gpus", count, "--env", _VISIBLE]
 
 
 def _volumes(spec: Spec, kind: Kind, run_dir: Path) -> list[str]:

@@ -17,6 +17,7 @@ WAYS = ("command", "image", "python", "url")
 """The ways to have a server."""
 _PLACE = re.compile(r"\{(\w+)\}")
 _RIVALS = (("requests", "duration"), WAYS)  # one takes the place of the others
+_UNSAID = ("url", "command", "args", "env")  # may hold a password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +97,8 @@ def merge(layers: Sequence[Layer], notes: list[str]) -> dict[str, Any]:
             if holder is None:
                 merged[key] = value
             elif layer.source == COMMAND_LINE and (holder != key or stronger[key] != value):
-                notes.append(
-                    f"{holder}={stronger[holder]} is pinned; {key}={value} was asked for on {COMMAND_LINE}"
-                )
+                pinned, asked = _told(holder, stronger[holder]), _told(key, value)
+                notes.append(f"{pinned} is pinned; {asked} was asked for on {COMMAND_LINE}")
     return merged
 
 
@@ -108,6 +108,10 @@ def _rival(key: str, stronger: Mapping[str, Any]) -> str | None:
         if key in group:
             return next((other for other in group if other != key and other in stronger), None)
     return None
+
+
+def _told(key: str, value: object) -> str:
+    return key if key in _UNSAID else f"{key}={value}"
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:

@@ -57,6 +57,8 @@ def backends(request: pytest.FixtureRequest):
         model = request.getfixturevalue("tiny_llama")
         common = [f"--infer-backend={name}", f"--infer-python={python}", f"--infer-model={model}"]
         common.append("--infer-set=dtype=float32")  # bfloat16 is not for every CPU
+        # other tests run beside this one: threads that wait for each other on busy cores take for ever
+        common += ["--infer-env=OMP_NUM_THREADS=1", "--infer-env=VLLM_CPU_OMP_THREADS_BIND=nobind"]
         if name == "vllm":
             return [*common, "--infer-set=eager=true", "--infer-set=max_model_len=2048"]
         return [*common, "--infer-set=device=cpu"]

@@ -12,7 +12,7 @@ SUITE = """\
 import pytest
 
 @pytest.mark.infer_workload(
-    arrivals="poisson 8 req/s", requests=120,
+    arrivals="poisson 5 req/s", requests=80,
     prompt_tokens="lognormal median=32 sigma=0.4 min=16 max=128", output_tokens=12, api="chat",
 )
 @pytest.mark.infer_slo("ttft p90 < 5 s", "tpot p90 < 1 s")

@@ -52,7 +52,7 @@ RUN = """
 
 
 class Run:
-    """A Python that started the tree; the pids of all: its own, its guardian's, the child's, the grandchild's."""
+    """A Python that started the tree, its guardian, and the two processes of the tree, by their pids."""
 
     def __init__(self, folder: Path, *cleanup: str) -> None:
         self.notes = folder / "notes"

@@ -223,6 +223,14 @@ def test_a_way_to_have_a_server_gives_way_to_a_stronger_one(suite, timetable):
     assert not list((suite.folder / ".inferforge").glob("runs/*/custom-1.log"))
 
 
+def test_a_pinned_command_is_booted_whatever_is_asked_for(suite):
+    needing(suite, command=COMMAND, pin=True)
+    done = suite.run("--infer-url=http://me:hf_hidden@127.0.0.1:9")
+    assert done.outcomes == {LOADED: "passed"}, done.output
+    assert "command is pinned; url was asked for on the command line" in done.output
+    assert "hf_hidden" not in done.output
+
+
 def test_what_a_boot_would_be_told_is_left_out_behind_a_url(suite, timetable):
     needing(suite, args=["--slots=1"], env={"COLOUR": "red"}, port=20000)
     done = suite.run(f"--infer-url={timetable()}")

@@ -84,7 +84,7 @@ def test_what_a_program_leaves_in_the_background_is_not_waited_for() -> None:
     pid = int(said.out)
     try:
         assert time.monotonic() - began < 5
-        assert psutil.Process(pid).name() == "sleep"
+        assert psutil.Process(pid).is_running()
     finally:
         os.kill(pid, signal.SIGKILL)
 

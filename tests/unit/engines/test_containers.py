@@ -159,10 +159,11 @@ def test_what_was_fetched_is_kept_where_this_user_keeps_it(
         (True, None, None, ["all"]),
         (True, None, 0, []),
         (False, None, 2, ["2"]),
-        (False, "0,2,3", None, ['"device=0,2,3"']),
-        (False, "0,2,3", 2, ['"device=0,2"']),
-        (True, "GPU-1a", 1, ['"device=GPU-1a"']),
+        (True, None, 2, ["2"]),
+        (False, "0,2,3", None, ["all"]),  # or its indices would be others inside
+        (True, "GPU-1a,GPU-2b", 1, ["all"]),
         (True, "", None, []),
+        (True, "", 1, []),
         (True, "-1", None, []),
         (True, "0", 0, []),
     ],
@@ -179,7 +180,10 @@ def test_gpus_are_given_where_there_are_any_and_no_more_than_can_be_seen(
         monkeypatch.setattr(launching, "_NVIDIA", tmp_path)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert values(launched(tmp_path, gpus=asked), "--gpus") == given
+    made = launched(tmp_path, gpus=asked)
+    assert values(made, "--gpus") == given
+    handed_on = "CUDA_VISIBLE_DEVICES" in values(made, "--env")  # those that it was given, by name alone
+    assert handed_on is bool(given)
 
 
 def test_podman_is_used_where_docker_is_not(
