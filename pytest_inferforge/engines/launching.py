@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_inferforge.engines import installation, models
 from pytest_inferforge.engines.protocol import Fetch, Launch
 from pytest_inferforge.errors import EngineError, UsageError
+from pytest_inferforge.redaction import command_without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,11 +105,15 @@ def check_way(spec: Spec) -> None:
     if len(named) > 1:
         raise UsageError(
             "a server is started in one way only",
-            seen=" and ".join(f"{name}={getattr(spec, name)}" for name in named),
+            seen=" and ".join(f"{name}={command_without_secrets(getattr(spec, name))}" for name in named),
             do="keep one of them",
         )
     if spec.command and any("{model}" in word for word in words(spec.command)) and not spec.model:
-        raise UsageError("the command asks for a model", seen=spec.command, do="write --infer-model=MODEL")
+        raise UsageError(
+            "the command asks for a model",
+            seen=command_without_secrets(spec.command),
+            do="write --infer-model=MODEL",
+        )
 
 
 def check_key(spec: Spec) -> None:
@@ -129,12 +134,14 @@ def words(command: str) -> list[str]:
         found = shlex.split(command)
     except ValueError as error:
         raise UsageError(
-            "the command cannot be read", seen=f"{command}: {error}", do="mend its quotes"
+            "the command cannot be read",
+            seen=f"{command_without_secrets(command)}: {error}",
+            do="mend its quotes",
         ) from error
     if not any("{port}" in word for word in found):
         raise UsageError(
             "the command does not say where the port goes",
-            seen=command,
+            seen=command_without_secrets(command),
             do='write {port} in it, as in "vllm serve M --port {port}"',
         )
     return found

@@ -73,6 +73,12 @@ def _speculative(written: Written, value: Speculative) -> None:
     written.argv += ["--speculative-config", json.dumps(config)]
 
 
+def _experts(written: Written, value: int) -> None:
+    """Experts are spread over all its GPUs, or not at all."""
+    if value > 1:
+        written.argv.append("--enable-expert-parallel")
+
+
 TABLE: Table = {
     "dtype": (word(), flag("--dtype")),
     "max_model_len": (whole(), flag("--max-model-len")),
@@ -89,7 +95,7 @@ TABLE: Table = {
     "tensor_parallel": (whole(), flag("--tensor-parallel-size")),
     "pipeline_parallel": (whole(), flag("--pipeline-parallel-size")),
     "data_parallel": (whole(), flag("--data-parallel-size")),
-    "expert_parallel": (yes_no(), switch("--enable-expert-parallel")),
+    "expert_parallel": (whole(), _experts),
     "eager": (yes_no(), switch("--enforce-eager")),
     "seed": (whole(low=0), flag("--seed")),
 }

@@ -9,11 +9,12 @@ from pytest_inferforge import engines, units
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.options import SessionOptions
 from pytest_inferforge.pytest_plugin.layers import WAYS, Layer, merge, nearest
-from pytest_inferforge.servers.spec import ServerSpec, is_secret, pairs, without_secrets
+from pytest_inferforge.redaction import is_secret, without_secrets
+from pytest_inferforge.servers.spec import ServerSpec, pairs
 from pytest_inferforge.servers.spec import environment as environment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from pytest_inferforge.pytest_plugin.settings import Settings
     from pytest_inferforge.workload.spec import Workload
@@ -252,8 +253,3 @@ def _texts(given: object, name: str) -> tuple[str, ...]:
     if isinstance(given, str) or not isinstance(given, list | tuple):
         raise UsageError(f"{name} is not a list of texts", seen=repr(given), do=f'write {name} = ["..."]')
     return tuple(str(part) for part in given)
-
-
-def boots_again(specs: Sequence[ServerSpec]) -> bool:
-    """Whether every one of them can be booted a second time."""
-    return all(engines.engine(spec.engine).STARTS_PROCESS or spec.restart is not None for spec in specs)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pytest_inferforge import processes
 from pytest_inferforge.errors import EngineError
-from pytest_inferforge.servers.spec import environment, is_secret
+from pytest_inferforge.redaction import is_secret
+from pytest_inferforge.servers.spec import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,8 +15,8 @@ from pytest_inferforge import processes, tls
 from pytest_inferforge.dialects import BEARER, DIALECTS
 from pytest_inferforge.errors import EngineError, UsageError
 from pytest_inferforge.exposition import EXPOSITIONS
+from pytest_inferforge.redaction import is_secret
 from pytest_inferforge.servers.spec import environment as environment_of
-from pytest_inferforge.servers.spec import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pytest_inferforge.errors import UsageError
-
-_SECRET_NAME = re.compile(
-    r"(^|[-_.])(api[-_]?keys?|access[-_]?key|token|secret|password|passwd|credentials?)$", re.IGNORECASE
-)
-HIDDEN = "[redacted]"
+from pytest_inferforge.redaction import HIDDEN, command_without_secrets, is_secret, without_secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +56,7 @@ class ServerSpec:
         words = [self.engine]
         words += [word for word in (self.url, self.model, self.image) if word]
         if self.command:
-            words.append(_command_shown(self.command))
+            words.append(command_without_secrets(self.command))
         words += [f"{name}={_plain(value)}" for name, value in self.settings]
         return " ".join([*words, *without_secrets(self.args)])
 
@@ -80,7 +74,7 @@ class ServerSpec:
             "env": {name: _shown(name, value) for name, value in self.env},
             "url": self.url,
             "python": self.python,
-            "command": _command_shown(self.command) if self.command else None,
+            "command": command_without_secrets(self.command) if self.command else None,
             "image": self.image,
             "gpus": self.gpus,
         }
@@ -95,41 +89,10 @@ def pairs(mapping: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
     return tuple(sorted((name, _frozen(value)) for name, value in mapping.items()))
 
 
-def is_secret(name: str) -> bool:
-    """Does an environment variable or a flag of that name hold a secret?
-
-    >>> is_secret("HF_TOKEN"), is_secret("--api-key"), is_secret("--max-num-batched-tokens")
-    (True, True, False)
-    """
-    return _SECRET_NAME.search(name) is not None
-
-
-def without_secrets(args: tuple[str, ...]) -> list[str]:
-    """Arguments with the values of `--api-key VALUE`, `--api-key=VALUE` and the like replaced."""
-    shown: list[str] = []
-    hide_next = False
-    for argument in args:
-        name, equals, _ = argument.partition("=")
-        if hide_next and not argument.startswith("-"):
-            shown.append(HIDDEN)
-        else:
-            shown.append(f"{name}={HIDDEN}" if equals and is_secret(name) else argument)
-        hide_next = not equals and argument.startswith("-") and is_secret(argument)
-    return shown
-
-
 def environment(given: Iterable[tuple[str, str | None]]) -> dict[str, str]:
     """`ServerSpec.env` with the values of what is handed on by name; variables not set here are left out."""
     found = {name: os.environ.get(name) if value is None else value for name, value in given}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _command_shown(command: str) -> str:
-    try:
-        words = shlex.split(command)
-    except ValueError:  # refused when it is to be run
-        words = command.split()
-    return " ".join(without_secrets(tuple(words)))
 
 
 def _shown(name: str, value: str | None) -> str:

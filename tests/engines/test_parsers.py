@@ -40,21 +40,19 @@ VALUES = {
     "tensor_parallel": [2],
     "pipeline_parallel": [2],
     "data_parallel": [2],
-    "expert_parallel": [True, False],
+    "expert_parallel": [1, 2],
     "eager": [True, False],
     "seed": [7],
 }
 OWN = {
-    "sglang": {"expert_parallel": [2]},
     "lmdeploy": {
-        "expert_parallel": [2], "quantization": ["awq", "fp8"], "kv_cache_dtype": ["auto", "int8", "fp8"],
+        "quantization": ["awq", "fp8"], "kv_cache_dtype": ["auto", "int8", "fp8"],
         "runtime": ["pytorch", "turbomind"],
     },
     "transformers": {
         "quantization": ["bnb-4bit"], "continuous_batching": [True, False], "compile": [True, False],
         "device": ["cpu"], "attn_implementation": ["sdpa"],
     },
-    "tensorrt-llm": {"expert_parallel": [2]},
     "tgi": {"max_concurrent_requests": [512]},
     "llama-server": {
         "kv_cache_dtype": ["q8_0"], "threads": [2], "gpu_layers": ["all"], "chunked_prefill": [True],

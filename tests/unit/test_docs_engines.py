@@ -29,7 +29,7 @@ SECTIONS = {
 METHODS = ("ngram", "draft", "eagle", "mtp")
 # Values of every kind that a setting takes; each is tried on each setting.
 VALUES = [
-    True, False, 1, 0.5, "auto", "float16", "fp8", "q8_0", "bnb-4bit", "pytorch",
+    True, False, 1, 2, 0.5, "auto", "float16", "fp8", "q8_0", "bnb-4bit", "pytorch",
     *(pairs({"method": method, "model": "draft", "tokens": 4}) for method in METHODS),
 ]  # fmt: skip
 

@@ -100,7 +100,7 @@ def test_vllm_that_can_be_profiled_is_told_where(launched: Callable[..., Launch]
 
 
 @pytest.mark.parametrize(
-    ("version", "told"), [("0.31.9", False), ("0.32.0", True), ("1.0", True), (None, False)]
+    ("version", "told"), [("0.31.9", False), ("0.32", True), ("0.32.0", True), ("1.0", True), (None, False)]
 )
 def test_vllm_is_asked_for_metrics_of_requests_where_it_knows_them(
     version: str | None, told: bool, launched: Callable[..., Launch]
@@ -204,6 +204,7 @@ def test_tensorrt_llm(launched: Callable[..., Launch], model: Path, tmp_path: Pa
     ("version", "option"),
     [
         ("1.1.0", "--extra_llm_api_options"),
+        ("1.2", "--config"),
         ("1.2.0rc1", "--config"),
         ("1.4", "--config"),
         (None, "--config"),

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from pytest_inferforge.errors import UsageError
-from pytest_inferforge.servers.spec import ServerSpec, environment, is_secret, pairs, without_secrets
+from pytest_inferforge.redaction import is_secret, without_secrets
+from pytest_inferforge.servers.spec import ServerSpec, environment, pairs
 
 
 def test_specs_are_equal_whatever_the_order_of_their_settings() -> None:
