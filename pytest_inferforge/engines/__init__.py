@@ -10,6 +10,7 @@ import difflib
 import importlib
 import re
 import shlex
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
@@ -17,8 +18,6 @@ from typing import TYPE_CHECKING, cast
 from pytest_inferforge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pytest_inferforge.engines.protocol import Engine
 
 ENTRY_POINTS = "pytest_inferforge.engines"
@@ -87,6 +86,12 @@ def add(found: Mapping[str, object], *, source: str) -> None:
     Raises:
         UsageError: a name that cannot be one, an object that lacks names of the protocol.
     """
+    if not isinstance(found, Mapping):
+        raise UsageError(
+            "engines are given as a table: name -> engine",
+            seen=f"{found!r} from {source}",
+            do='return {"name": a module}',
+        )
     for name, given in found.items():
         if not _NAME.fullmatch(name):
             raise UsageError(

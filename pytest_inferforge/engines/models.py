@@ -36,6 +36,12 @@ def check(spec: Spec, *, what: str = "config.json") -> None:
             raise UsageError(
                 "this folder holds no model", seen=f"{folder} has no {what}", do="name another one"
             )
+        if spec.revision:
+            raise UsageError(
+                "a folder has no revisions",
+                seen=f"revision={spec.revision} of {folder}",
+                do="leave it out, or name the model as the hub does",
+            )
     elif looks_like_path(spec.model) or not _HUB_ID.fullmatch(spec.model):
         raise UsageError(
             "there is no such model here",

@@ -10,8 +10,9 @@ from pytest_inferforge.report import document, text
 from pytest_inferforge.report.text import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from pytest_inferforge.pytest_plugin.declared import Declared
     from pytest_inferforge.pytest_plugin.runs import Finished
     from pytest_inferforge.pytest_plugin.session import InferSession
     from pytest_inferforge.records import ComparisonVerdict
@@ -35,7 +36,7 @@ def collection_lines(session: InferSession) -> list[str]:
     servers = dict.fromkeys(d.server.describe() for d in declared)
     what = "quick: a few requests each, nothing judged" if settings.quick else f"policy {settings.policy}"
     lines.append(f"inferforge: {'; '.join(servers)}; boots {settings.boots}; {what}")
-    lines += [f"  {d.nodeid}: {note}" for d in declared for note in d.notes]
+    lines += _notes(declared)
     lines += [f"  {line}" for line in session.reaped]
     if settings.compare is not None:
         detectable = session.detectable()
@@ -47,6 +48,18 @@ def collection_lines(session: InferSession) -> list[str]:
             lines.append("  smallest change for the worse that this session can see (power 80 %):")
             lines += [f"  {line}" for line in text.detectable_lines(detectable)]
     return lines
+
+
+def _notes(declared: Iterable[Declared]) -> list[str]:
+    """Each note once, with the test it is about, or how many there are."""
+    about: dict[str, list[str]] = {}
+    for d in declared:
+        for note in d.notes:
+            about.setdefault(note, []).append(d.nodeid)
+    return [
+        f"  {ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''}: {note}"
+        for note, ids in about.items()
+    ]
 
 
 def summary(session: InferSession, saved: Sequence[str]) -> list[Line]:

@@ -231,9 +231,8 @@ def _check_owner(wait: _Wait) -> None:
             if any(s.status == psutil.CONN_LISTEN and s.laddr and s.laddr.port == port for s in sockets):
                 return
     strangers = tuple(process for process in ports.listeners(port) if process.pid not in family)
-    if (
-        wait.server.spec.image or wait.server.spec.command
-    ):  # another's daemon may listen for it since it began
+    if wait.server.spec.image or wait.server.spec.command:
+        # A daemon of somebody else may listen for it since it was started.
         strangers = tuple(process for process in strangers if _older(process, wait.process.pid))
     if strangers:
         raise EngineError(

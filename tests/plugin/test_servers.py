@@ -649,3 +649,20 @@ def test_an_engine_that_is_not_complete_is_refused(suite, given, told):
     assert done.exit_code == USAGE, done.output
     for words in (*told, "do:"):
         assert words in done.output
+
+
+def test_a_note_about_many_tests_is_said_once(suite, timetable):
+    suite.write(
+        "test_n.py",
+        """
+        import pytest
+        pytestmark = pytest.mark.infer_server(max_model_len=4096)
+
+        @pytest.mark.parametrize("k", range(3))
+        def test_n(k, infer_server): pass
+        """,
+    )
+    done = suite.run(f"--infer-url={timetable()}")
+    assert done.exit_code == 0, done.output
+    said = [line for line in done.output.splitlines() if "left to its owner" in line]
+    assert [line.strip().partition(": behind")[0] for line in said] == ["test_n.py::test_n[0] and 2 more"]

@@ -62,3 +62,5 @@ def test_the_messages_api_counts_under_another_name() -> None:
     dialect = DIALECTS["anthropic"]
     assert dialect.wire is Wire.ANTHROPIC
     assert asking.prompt_tokens(dialect, {"usage": {"input_tokens": 7, "prompt_tokens": 5}}) == 7
+    cached = {"cache_read_input_tokens": 20, "cache_creation_input_tokens": 100}
+    assert asking.prompt_tokens(dialect, {"usage": {"input_tokens": 7, **cached}}) == 127

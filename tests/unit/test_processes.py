@@ -52,7 +52,6 @@ def test_what_is_too_short_to_be_a_secret_stays() -> None:
         ("import sys; sys.exit('it is broken')", (1, "", "it is broken")),
         ("import os; os.kill(os.getpid(), 9)", (-9, "", "")),
         ("print('\\x1b[31mred\\x1b[0m')", (0, "red", "red")),
-        ("import sys; print('read', sys.stdin.read())", (0, "read", "read")),  # nobody sits there
     ],
 )
 def test_a_short_program_is_run_to_its_end(code: str, answer: tuple[int, str, str]) -> None:
@@ -68,6 +67,18 @@ def test_a_short_program_has_our_environment_or_the_one_that_is_given(
     assert ask(python(code), timeout_s=20).out == "ours"
     assert ask(python(code), timeout_s=20, env={"SOME_WORD": "given"}).out == "given"
     assert ask(python(code), timeout_s=20, env={}).out == "None"
+
+
+def test_nobody_answers_the_questions_of_a_short_program() -> None:
+    read, write = os.pipe()
+    kept = os.dup(0)
+    os.dup2(read, 0)
+    try:
+        assert ask(python("import sys; print('read', sys.stdin.read())"), timeout_s=20).out == "read"
+    finally:
+        os.dup2(kept, 0)
+        for descriptor in (read, write, kept):
+            os.close(descriptor)
 
 
 def test_a_program_that_does_not_end_is_ended() -> None:

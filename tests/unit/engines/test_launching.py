@@ -173,7 +173,8 @@ def test_a_key_that_is_not_set_is_refused(engine: str, monkeypatch: pytest.Monke
 def test_a_revision_is_told_of_models_on_the_hub_only(engine: str, model: Path, tmp_path: Path) -> None:
     argv = launched(spec(engine, revision="abc"), tmp_path).argv
     assert argv[argv.index("--revision") + 1] == "abc"
-    assert "--revision" not in launched(spec(engine, model=str(model), revision="abc"), tmp_path).argv
+    with pytest.raises(UsageError, match="a folder has no revisions"):
+        launched(spec(engine, model=str(model), revision="abc"), tmp_path)
     assert "--revision" not in launched(spec(engine), tmp_path).argv
 
 

@@ -57,6 +57,13 @@ def test_a_folder_without_a_model_is_refused_with_what_it_lacks(tmp_path: Path) 
     assert caught.value.seen == f"{tmp_path} has no config.json"
 
 
+def test_a_folder_has_no_revisions(model: Path) -> None:
+    with pytest.raises(UsageError, match="a folder has no revisions") as caught:
+        models.check(ServerSpec(engine="vllm", model=str(model), revision="main"))
+    assert caught.value.seen == f"revision=main of {model}"
+    models.check(ServerSpec(engine="vllm", model="gpt2", revision="main"))
+
+
 def test_the_hub_is_left_alone_where_nothing_is_on_it(
     home: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

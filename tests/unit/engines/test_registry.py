@@ -184,3 +184,9 @@ def test_specs_and_the_registry_import_the_standard_library_only() -> None:
 def test_dialects_know_their_names_and_can_be_hashed(name: str, dialect: dialects.Dialect) -> None:
     assert dialect.name == name
     hash(dialect)
+
+
+def test_what_is_no_table_of_engines_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        engines.add(["house"], source="the hook")  # type: ignore[arg-type]
+    assert caught.value.seen == "['house'] from the hook"
