@@ -56,6 +56,14 @@ def test_{fault}({fault}, infer_run):
 def test_after_{fault}(infer_run):
     assert infer_run.metrics["error_ratio"] == 0
 """
+LONG = (
+    HEAD
+    + """
+@pytest.mark.infer_workload(arrivals="constant 10 req/s", requests=3000, prompt_tokens=24, output_tokens=8)
+def test_long(infer_run):
+    pass
+"""
+)
 PLAIN = HEAD + "\n@few\ndef test_first(infer_run):\n    pass\n"
 
 
@@ -147,7 +155,7 @@ def test_a_taken_port_is_named_with_who_holds_it(engine, suite, backends):
 
 @pytest.mark.parametrize("moment_s", [9.0, 24.0, 30.0])  # boot, about ready, load: as this machine has it
 def test_nothing_of_vllm_outlives_a_killed_pytest(moment_s, suite, backends):
-    suite.write("test_it.py", PLAIN)
+    suite.write("test_it.py", LONG)
     process = suite.start(*backends("vllm"))
     deadline = time.monotonic() + moment_s
     while time.monotonic() < deadline and process.poll() is None:
