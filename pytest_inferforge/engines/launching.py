@@ -41,7 +41,8 @@ class Kind:
     `package`: its Python package (None: a binary). `ways`: best first. `image`: how its usual image is
     called. `install`: what to do where it is missing. `key_variable`: by which it is told its API key, which
     must not stand on a command line; None: it has none. `revision_flag`: by which it is told that of a model
-    on the hub. `store`: where it keeps what it fetches, here and in its image.
+    on the hub. `store`: where it keeps what it fetches, here and in its image, and the variable by which the
+    image is told (None: it is so anyway).
     """
 
     ways: tuple[Way, ...]
@@ -52,7 +53,7 @@ class Kind:
     key_variable: str | None = None
     revision_flag: str | None = "--revision"
     grace_s: float = 10.0
-    store: tuple[str, str] = (_HUB_CACHE, "/root/.cache/huggingface")
+    store: tuple[str, str, str | None] = (_HUB_CACHE, "/huggingface", "HF_HOME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +267,8 @@ def _container(
     argv += ["--publish", f"{HERE}:{port}:{port}", "--ipc", "host", *_gpus(spec)]
     for volume in _volumes(spec, kind, run_dir.resolve()):
         argv += ["--volume", volume]
-    for variable, value in env.items():
+    _, store, told = kind.store
+    for variable, value in {**({} if told is None else {told: store}), **env}.items():
         argv += ["--env", f"{variable}={value}"]
     key = _key(spec, kind)
     own = {*os.environ, *dict(spec.env), *dict(key)}
@@ -307,7 +309,7 @@ def _gpus(spec: Spec) -> list[str]:
 
 def _volumes(spec: Spec, kind: Kind, run_dir: Path) -> list[str]:
     """What a container sees of this machine, at the path that it has here; the engine's store at its own."""
-    here, inside = kind.store
+    here, inside, _ = kind.store
     store = Path((os.environ.get("HF_HOME") if here == _HUB_CACHE else None) or here).expanduser().resolve()
     store.mkdir(parents=True, exist_ok=True)  # else the runtime makes it, and root owns it
     read = [Path(name).expanduser() for name in (spec.model, models.draft(spec)) if name]

@@ -36,7 +36,7 @@ KIND = Kind(
     install="install ollama",
     boot_s=360.0,  # its own limit for loading a model is 5 min
     revision_flag=None,
-    store=("~/.ollama", "/root/.ollama"),
+    store=("~/.ollama/models", "/models", "OLLAMA_MODELS"),
 )
 TABLE: Table = {
     "max_model_len": (whole(), variable("OLLAMA_CONTEXT_LENGTH")),

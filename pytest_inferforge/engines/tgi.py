@@ -50,7 +50,7 @@ KIND = Kind(
     boot_s=600.0,
     grace_s=95.0,  # it gives its router 90 s
     key_variable="API_KEY",
-    store=("~/.cache/huggingface", "/data"),  # HF_HOME of its image
+    store=("~/.cache/huggingface", "/data", None),  # HF_HOME of its image
 )
 
 

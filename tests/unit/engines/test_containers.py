@@ -59,7 +59,8 @@ def test_a_container_is_named_labelled_and_published_on_loopback_only(
     assert made.argv == (
         docker, "run", "--rm", "--init", "--name", name, "--label", f"pytest-inferforge={name}",
         "--publish", "127.0.0.1:8123:8123", "--ipc", "host",
-        "--volume", f"{home}/.cache/huggingface:/root/.cache/huggingface", "--volume", f"{run}:{run}",
+        "--volume", f"{home}/.cache/huggingface:/huggingface", "--volume", f"{run}:{run}",
+        "--env", "HF_HOME=/huggingface",
         "--env", "VLLM_NO_USAGE_STATS=1", "--env", "VLLM_SERVER_DEV_MODE=1",
         "some/image:1",
         "--model", "org/model", "--max-num-seqs", "8", "--host", "0.0.0.0", "--port", "8123",
@@ -127,7 +128,7 @@ def test_ones_own_image_gets_its_key_by_the_users_name(
 ) -> None:
     monkeypatch.setenv("MY_KEY", "key-hunter22")
     made = launched(tmp_path, "custom", args=("{port}",), api_key_env="MY_KEY")
-    assert values(made, "--env") == ["MY_KEY"]
+    assert values(made, "--env") == ["HF_HOME=/huggingface", "MY_KEY"]
     assert made.env == ()
 
 
@@ -144,12 +145,12 @@ def test_a_folder_here_is_seen_at_its_own_path_and_cannot_be_written(model: Path
 def test_what_was_fetched_is_kept_where_this_user_keeps_it(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert f"{home}/.ollama:/root/.ollama" in values(launched(tmp_path, "ollama"), "--volume")
+    assert f"{home}/.ollama/models:/models" in values(launched(tmp_path, "ollama"), "--volume")
     assert f"{home}/.cache/huggingface:/data" in values(launched(tmp_path, "tgi"), "--volume")
-    assert (home / ".ollama").is_dir()  # a runtime would make it for root
+    assert (home / ".ollama" / "models").is_dir()  # a runtime would make it for root
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    assert f"{tmp_path}/hub:/root/.cache/huggingface" in values(launched(tmp_path), "--volume")
-    assert f"{home}/.ollama:/root/.ollama" in values(launched(tmp_path, "ollama"), "--volume")
+    assert f"{tmp_path}/hub:/huggingface" in values(launched(tmp_path), "--volume")
+    assert f"{home}/.ollama/models:/models" in values(launched(tmp_path, "ollama"), "--volume")
 
 
 @pytest.mark.parametrize(

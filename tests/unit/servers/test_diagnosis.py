@@ -28,7 +28,7 @@ LOGS = {
     "GatedRepoError: 403 Client Error. Access to model org/model is restricted.": "--infer-env=HF_TOKEN",
     "Repository Not Found for url: https://hub/api/models/org/model.": "check its name",
     "LocalEntryNotFoundError: no snapshot here and outgoing traffic has been disabled.": "HF_HUB_OFFLINE",
-    "OSError: [Errno 28] No space left on device: '/root/.cache/x'": "a disk is full",
+    "OSError: [Errno 28] No space left on device: '/cache/x'": "a disk is full",
     "[Errno 98] while attempting to bind on address ('127.0.0.1', 8000): address already in use": (
         "its port was taken"
     ),
