@@ -89,10 +89,10 @@ def _metrics(content: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _unlike(raw: object, known: object, path: str) -> str | None:
-    """The first field that only one side has. msgspec ignores what a dataclass does not know."""
+    """The first field that nobody knows: msgspec ignores it. One with a default may be absent: it is newer."""
     if isinstance(raw, dict) and isinstance(known, dict):
-        for key in sorted(raw.keys() ^ known.keys()):
-            return f"{'unknown' if key in raw else 'missing'} field - at `{path}.{key}`"
+        for key in sorted(raw.keys() - known.keys()):
+            return f"unknown field - at `{path}.{key}`"
         pairs = [(raw[key], known[key], f"{path}.{key}") for key in raw]
     elif isinstance(raw, list | tuple) and isinstance(known, list | tuple):
         pairs = [(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(raw, known, strict=True))]

@@ -131,8 +131,11 @@ class Comparison:
     reference: str = ""  # baseline:X
     reference_value: float | None = None
     value: float | None = None
-    n_reference: int = 0  # sessions
+    n_reference: int = 0  # sessions; boots where `evidence` is abba
     n_current_boots: int = 0
+    evidence: str = (
+        "stored"  # what decided: stored (sessions), confirmed (and more boots), abba (fresh boots)
+    )
     reason: str = ""
 
 
@@ -179,6 +182,7 @@ class BootResult:
     verdict: RunVerdict = RunVerdict.VALID
     reasons: tuple[str, ...] = ()
     position: int = 1  # this run was the k-th on its boot
+    tails: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # quantity -> its upper quantiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
