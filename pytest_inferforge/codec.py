@@ -89,7 +89,7 @@ def _metrics(content: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _unlike(raw: object, known: object, path: str) -> str | None:
-    """The first field that nobody knows: msgspec ignores it. One with a default may be absent: it is newer."""
+    """The first field that nobody knows: msgspec ignores those. One with a default may be absent."""
     if isinstance(raw, dict) and isinstance(known, dict):
         for key in sorted(raw.keys() - known.keys()):
             return f"unknown field - at `{path}.{key}`"

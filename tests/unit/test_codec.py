@@ -105,7 +105,7 @@ def test_a_file_from_before_a_field_was_added_is_read():
         (lambda c: c.pop("tests"), "missing required field `tests`"),
         (
             lambda c: c["tests"][0]["boots"][0].pop("requests"),
-            "missing required field `requests` - at `$.tests[...].boots[...]`",
+            "missing required field `requests`",
         ),
         (lambda c: c.update(seed="7"), "Expected `int`, got `str` - at `$.seed`"),
         (lambda c: c["tests"][0]["boots"][0].update(verdict="fine"), "at `$.tests[0].boots[0].verdict`"),
