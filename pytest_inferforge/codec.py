@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from pytest_inferforge.errors import BaselineError
-from pytest_inferforge.records import RequestRecord, SessionResult
+from pytest_inferforge.records import Decision, RequestRecord, SessionResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+T = TypeVar("T")
+
 SCHEMA = 1
 _NEVER = "inf"  # JSON has no infinity: a quantile that failed requests reach
+_WORDS: dict[type, str] = {SessionResult: "session", Decision: "decision"}
 _ROWS = msgspec.json.Decoder(RequestRecord)
 
 
@@ -31,7 +34,7 @@ def encode_session(session: SessionResult) -> bytes:
             if math.isnan(value):
                 raise ValueError(f"{where}.{metric_id} is NaN")
             metrics[metric_id] = _NEVER if value == math.inf else value
-    return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=1) + b"\n"
+    return _indented(content)
 
 
 def decode_session(data: bytes, *, where: str) -> SessionResult:
@@ -40,25 +43,25 @@ def decode_session(data: bytes, *, where: str) -> SessionResult:
     Raises:
         BaselineError: not JSON, another schema, or an unknown, missing or mistyped field, with its place.
     """
-    try:
-        content = msgspec.json.decode(data)
-        if not isinstance(content, dict) or "schema" not in content:
-            raise _broken(where, "not a stored session: it has no schema")
-        if content["schema"] != SCHEMA:
-            raise BaselineError(
-                f"{where} has another schema",
-                seen=f"schema {content['schema']!r}, this version reads {SCHEMA}",
-                do="use the version that wrote it, or move the file out of the baseline",
-            )
-        for _, metrics in _metrics(content):
-            metrics.update({k: math.inf for k, v in metrics.items() if v == _NEVER})
-        session = msgspec.convert(content, SessionResult)
-        datetime.fromisoformat(session.started_at)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise _broken(where, str(error)) from error
-    if found := _unlike(content, msgspec.to_builtins(session), "$"):
-        raise _broken(where, found)
+    session = _decode(data, SessionResult, where=where)
+    _check_time(session.started_at, where)
     return session
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """As a session: the same decision gives the same bytes."""
+    return _indented(msgspec.to_builtins(decision))
+
+
+def decode_decision(data: bytes, *, where: str) -> Decision:
+    """Read what `encode_decision` wrote.
+
+    Raises:
+        BaselineError: as of a session.
+    """
+    decision = _decode(data, Decision, where=where)
+    _check_time(decision.at, where)
+    return decision
 
 
 def encode_row(record: RequestRecord) -> bytes:
@@ -75,6 +78,39 @@ def decode_row(line: bytes, *, where: str) -> RequestRecord:
     try:
         return _ROWS.decode(line)
     except msgspec.DecodeError as error:
+        raise _broken(where, str(error)) from error
+
+
+def _indented(content: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=1) + b"\n"
+
+
+def _decode(data: bytes, kind: type[T], *, where: str) -> T:
+    """A record with a schema, every field of which is known."""
+    try:
+        content = msgspec.json.decode(data)
+        if not isinstance(content, dict) or "schema" not in content:
+            raise _broken(where, f"not a stored {_WORDS[kind]}: it has no schema")
+        if content["schema"] != SCHEMA:
+            raise BaselineError(
+                f"{where} has another schema",
+                seen=f"schema {content['schema']!r}, this version reads {SCHEMA}",
+                do="use the version that wrote it, or move the file out of the baseline",
+            )
+        for _, metrics in _metrics(content):
+            metrics.update({k: math.inf for k, v in metrics.items() if v == _NEVER})
+        record = msgspec.convert(content, kind)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise _broken(where, str(error)) from error
+    if found := _unlike(content, msgspec.to_builtins(record), "$"):
+        raise _broken(where, found)
+    return record
+
+
+def _check_time(moment: str, where: str) -> None:
+    try:
+        datetime.fromisoformat(moment)
+    except ValueError as error:
         raise _broken(where, str(error)) from error
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from pytest_inferforge.metrics import METRICS, STATISTICS, quantile_of
 from pytest_inferforge.stats import steady
+from pytest_inferforge.stats.tails import upper_quantiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     Limits = Mapping[str, tuple[str, float]]  # quantity id -> (operator, limit)
 
+
+TAILED = ("ttft_s", "tpot_s", "icl_s", "e2e_s")
+"""Quantities of whose slow end more is kept than the metrics."""
 
 # -- one value a request ---------------------------------------------------------------------------------
 
@@ -50,14 +54,22 @@ def samples(table: RequestTable, quantity_id: str) -> Floats:
 
 def exceeds(table: RequestTable, quantity_id: str, limit: float, op: str) -> Bools:
     """bool (k,), in schedule order: which counted requests do not satisfy `value op limit`."""
-    column = values(table, quantity_id)
-    over = ~_satisfies(column, limit, op) | _fails(table, quantity_id)
-    known = table.ok | (table.cancelled & (quantity_id in _REACHED))
-    keep = (known & ~np.isnan(column)) | (table.failed & _fails(table, quantity_id))
-    if METRICS[quantity_id].direction == "lower":
-        older = table.cancelled & (_age(table, quantity_id) > limit)
-        keep, over = keep | older, over | older
-    return over[keep]
+    counted, over, _ = outcomes(table, quantity_id, limit, op)
+    return over[counted]
+
+
+def outcomes(table: RequestTable, quantity_id: str, limit: float, op: str) -> tuple[Bools, Bools, Floats]:
+    """Of every request, each (n,): whether it counts, whether it misses `value op limit`, its value.
+
+    The value is +inf for a failed request, and NaN for one of which only is known that it is older than the
+    limit, or not even that.
+    """
+    fails = _fails(table, quantity_id)
+    known = table.ok | fails | (table.cancelled & (quantity_id in _REACHED))
+    column = np.where(known, np.where(fails, math.inf, values(table, quantity_id)), math.nan)
+    older = table.cancelled & (_age(table, quantity_id) > limit)
+    seen = ~np.isnan(column)
+    return seen | older, (seen & ~_satisfies(column, limit, op)) | older, column
 
 
 def failed(table: RequestTable) -> Bools:
@@ -71,13 +83,19 @@ def meets(table: RequestTable, limits: Limits) -> Bools:
     Over issued requests, less those cut at the end while still inside every limit. A limit on a quantity
     that a request does not define (TPOT of one token) is vacuous for it.
     """
+    counted, good = goodness(table, limits)
+    return good[counted]
+
+
+def goodness(table: RequestTable, limits: Limits) -> tuple[Bools, Bools]:
+    """Of every request, each bool (n,): whether it counts, and whether it `meets` the limits."""
     good = table.ok.copy()
     censored = table.cancelled.copy()
     for quantity_id, (op, limit) in limits.items():
         column = values(table, quantity_id)
         good &= _satisfies(column, limit, op) | np.isnan(column)
         censored &= ~(_age(table, quantity_id) > limit)
-    return good[~censored]
+    return ~censored, good
 
 
 # -- one number a run ------------------------------------------------------------------------------------
@@ -170,12 +188,16 @@ def goodput_batches(table: RequestTable, limits: Limits, batches: int) -> Floats
 def statistic(column: Floats, name: str) -> float | None:
     """A statistic of samples: mean over the finite ones, quantiles by nearest rank over all of them.
 
-    None: no samples. A quantile that falls on a failed request is +inf.
-    Source: nearest rank, Hyndman & Fan 1996, type 1.
+    `cvar95` is the mean of the slowest 5 %. None: no samples. A quantile that falls on a failed request is
+    +inf, and so is a cvar95 with one among its slowest.
+    Source: nearest rank, Hyndman & Fan 1996, type 1; CVaR, Rockafellar & Uryasev 2000.
     """
     if name == "mean":
         finite = column[np.isfinite(column)]
         return float(finite.mean()) if len(finite) else None
+    if name == "cvar95" and len(column):
+        slowest = max(1, math.ceil(0.05 * len(column) - 1e-9))
+        return float(np.partition(column, len(column) - slowest)[-slowest:].mean())
     q = quantile_of(name)
     if q is None or not len(column):
         return None
@@ -197,6 +219,12 @@ def all_metrics(table: RequestTable, limits: Limits | None = None) -> dict[str, 
             if (value := statistic(column, name)) is not None:
                 found[f"{quantity.id}.{name}"] = value
     return found
+
+
+def tails(table: RequestTable) -> dict[str, tuple[float, ...]]:
+    """Quantity -> the upper quantiles of its samples, of those that are compared by their tails."""
+    found = {name: upper_quantiles(samples(table, name)) for name in TAILED}
+    return {name: upper for name, upper in found.items() if upper}
 
 
 # -- private ---------------------------------------------------------------------------------------------

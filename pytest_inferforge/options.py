@@ -16,12 +16,26 @@ class JudgeOptions:
     power: float = 0.80
     batches: int = 20  # per boot, for the design effect and for batch means
     error_limit: float = 0.01  # of the error check that every load test has
+    extend: int = 1  # times the planned requests: so long is measured on what is inconclusive
+    look_first: int = 500  # requests before the first look at a run that may end early or be extended
+    look_every: int = 25
+    look_common_factor: float = 5.0  # of the allowed share: what so many exceed shows how requests clump
+    deploy_boots: int = 3  # the fewest for a claim about the next boot
     min_sessions: int = 3  # below it a baseline decides nothing, but see gross_ratio
     wanted_sessions: int = 10
     window_sessions: int = 20  # newest accepted sessions that are compared with
     sd_floor: float = 0.005  # log scale
     young_sd_floor: float = 0.02  # until the sessions span young_days
     young_days: float = 3.0
+    screen_alpha: float = 0.05  # a comparison is suspicious below it ...
+    screen_margin_share: float = 0.5  # ... and when it is worse by that share of its margin
+    confirming_boots: int = 2  # of a suspicious test, where its reference cannot be booted
+    pairs_of_boots: int = 4  # of reference and current, in turns, where it can
+    pairs_of_slow_boots: int = 3
+    slow_boot_s: float = 60.0  # from here on a boot is slow: fewer pairs
+    costly_boot_s: float = 240.0  # from here on only one confirming boot, unless pairs are asked for
+    pinned_alpha_share: float = 0.2  # of alpha, for comparisons with the pinned reference
+    pinned_margin_factor: float = 2.0
     gross_ratio: float = 1.5  # with one or two sessions, a mean worse by this factor is red
     margin_mean: float = 0.05
     margin_p50: float = 0.05
@@ -29,6 +43,7 @@ class JudgeOptions:
     margin_p99: float = 0.10
     margin_boot_time: float = 0.20
     margin_ratio_points: float = 0.02  # proportions: absolute
+    margin_beyond_points: float = 0.01  # of requests beyond the reference's P99: twice as many as there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +86,10 @@ class SessionOptions:
 
     boots: int = 1
     policy: str = "default"  # default, strict, observe
+    tail: str = "p99"  # or p95, cvar95: of TTFT, gated under an open loop
+    budget: str = "30 min"  # for boots beyond the planned ones
     store: str = ".inferforge"
+    pinned_sessions: int = 10  # that `inferforge baseline pin` takes when nobody says which
     default_backend: str = "llama.cpp"
     default_model: str = "forge-tiny"
     api_key_env: str = "INFERFORGE_API_KEY"

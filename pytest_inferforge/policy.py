@@ -41,6 +41,13 @@ def of_comparison(comparison: Comparison, policy: str) -> Consequence:
     return Consequence.FAIL if red else Consequence.WARN
 
 
+def of_expectation(missed: str, doubt: str, policy: str) -> Consequence:
+    """Of variants: `missed` says why an expectation is not met, `doubt` why it is not shown."""
+    if not missed and not doubt:
+        return Consequence.NONE
+    return Consequence.FAIL if policy == "strict" or (missed and policy != "observe") else Consequence.WARN
+
+
 def of_unjudged(policy: str, *, recording: bool) -> Consequence:
     """A test none of whose comparisons was judged; `recording`: its baseline is being begun."""
     lenient = policy == "observe" or (recording and policy != "strict")

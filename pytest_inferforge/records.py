@@ -34,6 +34,15 @@ class SloVerdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+class DecisionKind(StrEnum):
+    """What a person decides about stored sessions."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    PIN = "pin"
+    UNPIN = "unpin"
+
+
 class ComparisonVerdict(StrEnum):
     """What a comparison with a baseline can say."""
 
@@ -133,9 +142,9 @@ class Comparison:
     value: float | None = None
     n_reference: int = 0  # sessions; boots where `evidence` is abba
     n_current_boots: int = 0
-    evidence: str = (
-        "stored"  # what decided: stored (sessions), confirmed (and more boots), abba (fresh boots)
-    )
+    evidence: str = "stored"  # what decided: stored sessions; confirmed: with more boots; abba
+    slots: tuple[tuple[str, float], ...] = ()  # of abba: (reference or current, value), in order
+    trend_ratio: float | None = None  # of abba: by how much values rise from one boot to the next
     reason: str = ""
 
 
@@ -214,3 +223,15 @@ class SessionResult:
     accepted: bool  # may serve as a reference
     tests: tuple[TestResult, ...]
     source: Mapping[str, str] = field(default_factory=dict)  # git commit, branch, dirty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided about sessions of a baseline, kept beside them. `at` is ISO 8601 in UTC."""
+
+    schema: int
+    decision: DecisionKind
+    sessions: tuple[str, ...]  # ids; of an unpin: none
+    reason: str
+    at: str
+    by: str | None = None  # git's user name or the login, as far as there is one

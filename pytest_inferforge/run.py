@@ -37,6 +37,8 @@ class RunBoot:
     steps: tuple[Step, ...] = ()  # of a stress run, in the order in which they were measured
     facts: Mapping[str, str] = field(default_factory=dict)  # of its GPUs, for the fingerprint
     notes: tuple[str, ...] = ()  # tolerated oddities, for a person
+    further: tuple[RequestTable, ...] = ()  # what was measured beyond the planned requests, for SLOs alone
+    stopped: bool = False  # ended early, before all planned requests were sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,8 @@ class Run:
 
     `metrics` maps metric ids to values in their unit, the mean over the valid boots. `slos` are the test's
     SLOs judged on this run, the error check included. `by_hand`: by `infer_load`; `name`: what it was called.
-    `classes`: the same run, the requests of one class each; `class_name`: this is one of those.
+    `classes`: the same run, the requests of one class each; `class_name`: this is one of those. `variant`: on
+    which of several servers of one test it was measured.
     """
 
     nodeid: str
@@ -66,6 +69,7 @@ class Run:
     by_hand: bool = False
     class_name: str = ""
     classes: tuple[Run, ...] = ()
+    variant: str = ""
 
     def of(self, class_name: str) -> Run:
         """The requests of one class.

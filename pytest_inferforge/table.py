@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-_TIMES = (
+TIMES = (
     "due_s", "send_s", "connect_s", "tls_s", "rtt_s", "first_byte_s", "first_event_s", "first_token_s",
     "first_visible_s", "last_token_s", "end_s", "server_ttft_s", "server_queue_s",
 )  # fmt: skip
-_COUNTS = (
+COUNTS = (
     "prompt_tokens_asked", "output_tokens_asked", "prompt_tokens", "output_tokens", "cached_tokens",
     "first_chunk_tokens", "http_status", "empty_chunks", "resent", "session", "turn",
 )  # fmt: skip
-_TEXTS = ("id", "reason", "detail", "finish_reason")
+TEXTS = ("id", "reason", "detail", "finish_reason")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,12 +147,12 @@ class RequestTable:
         sizes = [len(r.chunk_s) for r in rows]
         classes = sorted({r.class_name for r in rows})
         return cls(
-            times={name: np.array([_nan(getattr(r, name)) for r in rows], dtype=float) for name in _TIMES},
+            times={name: np.array([_nan(getattr(r, name)) for r in rows], dtype=float) for name in TIMES},
             counts={
                 name: np.array([_minus_one(getattr(r, name)) for r in rows], dtype=np.int64)
-                for name in _COUNTS
+                for name in COUNTS
             },
-            texts={name: tuple(getattr(r, name) for r in rows) for name in _TEXTS},
+            texts={name: tuple(getattr(r, name) for r in rows) for name in TEXTS},
             index=np.array([r.index for r in rows], dtype=np.int64),
             cls=np.array([classes.index(r.class_name) for r in rows], dtype=np.int16),
             classes=tuple(classes) if any(classes) else (),

@@ -1,6 +1,9 @@
 """What tests of several folders need."""
 
 import os
+import secrets
+import subprocess
+import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ import pytest
 import trustme
 
 from pytest_inferforge.loadgen.plan import NOT_DUE, BankPlan, ClassPlan, Items, LanePlan, Plan
+from pytest_inferforge.records import BootResult, Fingerprint, RequestCounts, SessionResult, TestResult
 from pytest_inferforge.words import WORDS
 
 # CI sets it: there an absent engine is a failure, elsewhere a skip that says what to install.
@@ -174,3 +178,102 @@ def load_plan() -> Callable[..., Plan]:
         )
 
     return plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3:
+    """A bucket of a stand-in for S3 on loopback; the environment says where it is and how to get in."""
+
+    url: str
+    bucket: str
+
+    def put(self, key: str, content: bytes) -> None:
+        self._client().put_object(Bucket=self.bucket, Key=key, Body=content)
+
+    def contents(self) -> dict[str, bytes]:
+        client = self._client()
+        listed = client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        keys = [entry["Key"] for entry in listed]
+        return {key: client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys}
+
+    def _client(self):
+        import boto3
+
+        return boto3.client("s3", endpoint_url=self.url)
+
+
+@pytest.fixture(scope="session")
+def s3_url():
+    """Where a stand-in for S3 listens, a process of its own until the end."""
+    pytest.importorskip("moto", reason="moto stands in for S3: pip install 'moto[server]'")
+    code = (
+        "import sys\n"
+        "from moto.server import ThreadedMotoServer\n"
+        "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)\n"
+        "server.start()\n"
+        "print('http://%s:%d' % server.get_host_and_port(), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    yield next(line for line in process.stdout if line.startswith("http://")).strip()
+    process.stdin.close()
+    process.wait()
+
+
+@pytest.fixture
+def s3(s3_url, monkeypatch):
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_url,
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "something",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{secrets.token_hex(6)}"
+    made = S3(url=s3_url, bucket=bucket)
+    made._client().create_bucket(Bucket=bucket)
+    return made
+
+
+@pytest.fixture(scope="session")
+def make_session() -> Callable[..., SessionResult]:
+    """A stored session from what matters to a test; `tests`: node id -> metrics of its only boot."""
+
+    def make(
+        id_: str = "s1",
+        *,
+        day: int = 1,
+        tests: dict[str, dict[str, float]] | None = None,
+        hard: dict[str, str] | None = None,
+        identity: dict[str, str] | None = None,
+        soft: dict[str, str] | None = None,
+        **fields: object,
+    ) -> SessionResult:
+        counts = RequestCounts(issued=100, completed=100, failed=0, cancelled=0)
+        chosen = {"test_a.py::test_chat": {"tpot_s.mean": 0.01}} if tests is None else tests
+        given = {
+            "schema": 1,
+            "id": id_,
+            "started_at": f"2026-01-{day:02d}T03:00:00+00:00",
+            "version": "0.1.0",
+            "seed": 7,
+            "fingerprint": Fingerprint(hard=hard or {}, soft=soft or {}),
+            "planned_boots": 1,
+            "complete": True,
+            "accepted": True,
+            "tests": tuple(
+                TestResult(
+                    nodeid=nodeid,
+                    fingerprint=Fingerprint(hard={"workload": "w"}, identity=identity or {"engine": "e"}),
+                    gated=tuple(m for m in metrics if m != "ttft_s.p50"),
+                    boots=(BootResult(boot=1, ready_s=1.0, requests=counts, metrics=metrics),),
+                )
+                for nodeid, metrics in chosen.items()
+            ),
+        }
+        return SessionResult(**(given | fields))
+
+    return make

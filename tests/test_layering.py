@@ -16,7 +16,8 @@ ARROWS = {
     "exposition": set(),
     "records": set(),
     "units": {"errors"},
-    "metrics": {"errors"},
+    "quantities": set(),
+    "metrics": {"errors", "quantities"},
     "codec": {"errors", "records"},
     "table": {"records"},
     "measures": {"metrics", "stats", "table"},
@@ -41,14 +42,17 @@ ARROWS = {
     },
     "telemetry": {"exposition", "units"},
     "baselines": {"codec", "errors", "records"},
-    "report": {"metrics", "records", "run", "units"},
+    "report": {"baselines", "metrics", "records", "run", "units"},
     "testing": {"errors", "loadgen", "processes"},
     "pytest_plugin": {
         "asking", "baselines", "dialects", "engines", "errors", "floor", "gate", "loadgen",
         "measures", "metrics", "options", "policy", "records", "redaction", "remains", "report", "run",
         "servers", "slo", "table", "telemetry", "units", "validity", "workload",
     },
-    "cli": {"engines", "errors", "processes", "pytest_plugin", "servers", "telemetry"},
+    "cli": {
+        "baselines", "codec", "engines", "errors", "gate", "options", "policy", "processes", "pytest_plugin",
+        "records", "report", "servers", "telemetry",
+    },
     "__init__": {"errors", "run", "workload"},
 }  # fmt: skip
 
@@ -70,6 +74,7 @@ OWNERS = {
     "gguf": {"engines"},
     "huggingface_hub": {"engines"},
     "subprocess": {"processes", "remains", "_guardian", "baselines"},  # baselines: git alone
+    "obstore": {"baselines"},
     "lm_eval": set(),
 }
 SOCKETS = {"loadgen", "testing", "servers"}  # servers: a free port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import subprocess
@@ -41,6 +42,16 @@ def git_source(cwd: Path) -> dict[str, str]:
         return {}
     branch = _git(cwd, "rev-parse", "--abbrev-ref", "HEAD") or "HEAD"
     return {"commit": commit, "branch": branch, "dirty": "true" if status else "false"}
+
+
+def git_user(cwd: Path) -> str | None:
+    """Who decides here: git's user name, else the login; None: neither is known."""
+    if name := _git(cwd, "config", "user.name"):
+        return name
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without an entry, as in some containers
+        return None
 
 
 def _git(cwd: Path, *arguments: str) -> str | None:

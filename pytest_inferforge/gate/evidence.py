@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pytest_inferforge import metrics
 from pytest_inferforge.records import RunVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_inferforge.gate.scale import Scale
     from pytest_inferforge.records import BootResult, Fingerprint, SessionResult, TestResult
 
+BEYOND = {
+    "ttft_s": "ttft_beyond_ratio", "tpot_s": "tpot_beyond_ratio", "icl_s": "icl_beyond_ratio",
+    "e2e_s": "e2e_beyond_ratio",
+}  # fmt: skip
+"""Quantity -> share of its values beyond a quantile of the reference's."""
+_TAIL_FROM = 0.95  # quantiles from here on are tails
 _DAY_S = 86_400.0
 
 
@@ -44,7 +51,7 @@ class History:
     def family_size(self) -> int:
         """Gated comparisons of the newest complete session; 0 without one."""
         newest = self.newest_complete
-        return sum(len(t.gated) for t in newest.tests) if newest else 0
+        return sum(len(gated_with_tails(t)) for t in newest.tests) if newest else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +62,26 @@ class SessionValue:
     boots: tuple[float, ...]  # the points of these boots
     requests: int  # behind all of them
     started_at: str
+
+
+def gated_with_tails(test: TestResult) -> tuple[str, ...]:
+    """The metrics of a test under the gate: what it names, and what stands beside its tail quantiles."""
+    beside = [
+        BEYOND[quantity]
+        for quantity, _ in tail_metrics(test.gated)
+        if any(boot.tails.get(quantity) for boot in test.boots)
+    ]
+    return tuple(dict.fromkeys((*test.gated, *beside)))
+
+
+def tail_metrics(gated: Iterable[str]) -> list[tuple[str, float]]:
+    """(quantity, quantile) of the tail quantiles among these metrics."""
+    found = [metrics.metric(name) for name in gated]
+    return [
+        (m.quantity.id, m.quantile)
+        for m in found
+        if m.quantile is not None and m.quantile >= _TAIL_FROM and m.quantity.id in BEYOND
+    ]
 
 
 def history_of(reference: Sequence[SessionResult], *, without: str | None = None) -> History:

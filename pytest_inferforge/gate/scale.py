@@ -66,8 +66,11 @@ class Scale:
             return f"{margin * 100.0:.3g} points"
         return format_value(abs(math.expm1(self.sign * math.log1p(margin))), "ratio")
 
-    def describe_detectable(self, ratio: float) -> str:
+    def describe_detectable(self, base: float, ratio: float) -> str:
         """The smallest worsening that would be seen (a ratio above 1), as a change of the value."""
+        if self.share:
+            value = self.value(base)
+            return f"{abs(value * ratio**self.sign - value) * 100.0:.3g} points"
         return format_value(abs(math.expm1(self.sign * math.log(ratio))), "ratio")
 
     def _shift_to(self, base: float, change: float) -> float:
@@ -83,10 +86,14 @@ def scale_of(metric: Metric) -> Scale:
 
 def margin_of(metric: Metric, options: JudgeOptions) -> float:
     """How much worse matters: relative, or absolute for a share."""
+    if metric.quantity.id.endswith("_beyond_ratio"):
+        return options.margin_beyond_points
     if metric.quantity.scale == "asin_sqrt":
         return options.margin_ratio_points
     if metric.quantity.id == "ready_s":
         return options.margin_boot_time
+    if metric.statistic == "cvar95":
+        return options.margin_p99
     if metric.quantile is None:
         return options.margin_mean
     if metric.quantile <= _P50:

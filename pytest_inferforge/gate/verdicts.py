@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pytest_inferforge.gate.evidence import boot_sd
 from pytest_inferforge.records import ComparisonVerdict
 from pytest_inferforge.stats import power
-from pytest_inferforge.units import format_value
 
 if TYPE_CHECKING:
     from pytest_inferforge.gate.evidence import SessionValue
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_inferforge.options import JudgeOptions
     from pytest_inferforge.records import Comparison
     from pytest_inferforge.stats.compare import Difference
+
+ABBA = "abba"  # `Comparison.evidence` of fresh boots of both sides, in turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +28,8 @@ class Weighed:
     scale: Scale
     base: float  # the reference on the scale
     difference: Difference
-    stored: tuple[SessionValue, ...]
-    young: bool  # the stored sessions lie close together: the larger variance floor holds
+    stored: tuple[SessionValue, ...] = ()  # the sessions behind it; none where boots are
+    notes: tuple[str, ...] = ()  # what the verdict rests on, for the end of its sentence
 
 
 def decide(weighed: Weighed, p_adjusted: float, family: int, options: JudgeOptions) -> Comparison:
@@ -37,41 +38,82 @@ def decide(weighed: Weighed, p_adjusted: float, family: int, options: JudgeOptio
     In this order: regressed, improved, not_regressed, inconclusive. The bounds are one-sided at alpha each.
     """
     scale, base, d = weighed.scale, weighed.base, weighed.difference
-    margin = weighed.draft.margin or 0.0
-    too_much = scale.worse_shift(base, margin)
+    too_much = scale.worse_shift(base, weighed.draft.margin or 0.0)
     if p_adjusted <= options.alpha and d.diff >= too_much:
         verdict = ComparisonVerdict.REGRESSED
-    elif d.upper < 0.0 and d.diff <= -scale.better_shift(base, margin):
-        verdict = ComparisonVerdict.IMPROVED
-    elif d.upper < too_much:
-        verdict = ComparisonVerdict.NOT_REGRESSED
     else:
-        verdict = ComparisonVerdict.INCONCLUSIVE
+        verdict = unless_regressed(weighed)
+    result = replace(bounded(weighed, p_adjusted, family, options), verdict=verdict)
+    return replace(result, reason=_reason(weighed, result, family, options))
+
+
+def unless_regressed(weighed: Weighed) -> ComparisonVerdict:
+    """Improved, not regressed or neither: what the bounds say of a comparison that is not red."""
+    scale, base, d = weighed.scale, weighed.base, weighed.difference
+    margin = weighed.draft.margin or 0.0
+    if d.upper < 0.0 and d.diff <= -scale.better_shift(base, margin):
+        return ComparisonVerdict.IMPROVED
+    if d.upper < scale.worse_shift(base, margin):
+        return ComparisonVerdict.NOT_REGRESSED
+    return ComparisonVerdict.INCONCLUSIVE
+
+
+def undecided(
+    weighed: Weighed, p_adjusted: float, family: int, options: JudgeOptions, why: str
+) -> Comparison:
+    """A suspicious comparison that nothing more could be measured for."""
+    result = replace(bounded(weighed, p_adjusted, family, options), verdict=ComparisonVerdict.INCONCLUSIVE)
+    return replace(result, reason=f"{_reason(weighed, result, family, options)}; {why}")
+
+
+def bounded(weighed: Weighed, p_adjusted: float, family: int, options: JudgeOptions) -> Comparison:
+    """The draft with its numbers, without a verdict."""
+    scale, base, d = weighed.scale, weighed.base, weighed.difference
     bounds = sorted(r for r in (scale.ratio(base, d.lower), scale.ratio(base, d.upper)) if r is not None)
-    n = weighed.draft.n_reference
-    result = replace(
+    return replace(
         weighed.draft,
-        verdict=verdict,
         lower=bounds[0] if bounds else None,
         upper=bounds[-1] if bounds else None,
         p=d.p_worse,
         p_adjusted=p_adjusted,
-        mde_ratio=detectable_ratio(scale, base, d.sd, n, margin, family, options),
+        mde_ratio=_mde_ratio(weighed, family, options),
     )
-    return replace(result, reason=_reason(weighed, result, family, options))
 
 
 def detectable_ratio(
-    scale: Scale, base: float, sd: float, n: int, margin: float, family: int, options: JudgeOptions
+    scale: Scale,
+    base: float,
+    sd: float,
+    n: int,
+    margin: float,
+    family: int,
+    options: JudgeOptions,
+    *,
+    m: int = 1,
+    spent_df: int = 2,
 ) -> float | None:
     """The smallest worsening, as a ratio > 1, that would be red; None: a share has no such ratio."""
-    shift = power.detectable_shift(
-        sd, n, 1, options.alpha / max(1, family), options.power, scale.worse_shift(base, margin)
-    )
+    alpha = options.alpha / max(1, family)
+    shift = power.detectable_shift(sd, n, m, alpha, options.power, scale.worse_shift(base, margin), spent_df)
     ratio = scale.ratio(base, shift) if math.isfinite(shift) else None
     if not ratio:
         return None
     return max(ratio, 1.0 / ratio)
+
+
+def _mde_ratio(weighed: Weighed, family: int, options: JudgeOptions) -> float | None:
+    draft, boots = weighed.draft, weighed.draft.evidence == ABBA
+    return detectable_ratio(
+        weighed.scale,
+        weighed.base,
+        weighed.difference.sd,
+        draft.n_reference,
+        draft.margin or 0.0,
+        family,
+        options,
+        m=draft.n_current_boots if boots else 1,
+        spent_df=3 if boots else 2,
+    )
 
 
 # -- the sentence ----------------------------------------------------------------------------------------
@@ -87,7 +129,9 @@ def _reason(weighed: Weighed, result: Comparison, family: int, options: JudgeOpt
     if result.verdict is ComparisonVerdict.REGRESSED:
         said = f"{change}, the margin is {margin}; {p}"
     elif result.verdict is ComparisonVerdict.IMPROVED:
-        said = f"{change}; accept it into the baseline if it is meant to stay"
+        said = f"{change}, the margin is {scale.describe_margin(result.margin or 0.0)}"
+        if result.evidence != ABBA:
+            said += "; accept it into the baseline if it is meant to stay"
     elif result.verdict is ComparisonVerdict.NOT_REGRESSED:
         most = scale.describe(base, d.upper)
         said = (
@@ -96,11 +140,7 @@ def _reason(weighed: Weighed, result: Comparison, family: int, options: JudgeOpt
     else:
         span = f"{scale.describe(base, d.lower)} to {scale.describe(base, d.upper)}"
         said = f"cannot tell: {span}, the margin is {margin}; {p}; {_price(weighed, result, family, options)}"
-    notes = []
-    if weighed.young:
-        floor = format_value(options.young_sd_floor, "ratio")
-        notes.append(f"the stored sessions span less than {options.young_days:g} days: {floor} noise assumed")
-    return "; ".join((said, *notes))
+    return "; ".join((said, *weighed.notes))
 
 
 def _price(weighed: Weighed, result: Comparison, family: int, options: JudgeOptions) -> str:
@@ -109,15 +149,23 @@ def _price(weighed: Weighed, result: Comparison, family: int, options: JudgeOpti
     alpha, wanted = options.alpha / family, scale.worse_shift(weighed.base, result.margin or 0.0)
     margin = scale.describe_margin(result.margin or 0.0)
     ratio = result.mde_ratio
-    seen = f"a worsening by {scale.describe_detectable(ratio)} would be seen" if ratio else ""
-    sessions = power.more_sessions(sd, n, 1, alpha, options.power, wanted)
-    if sessions == 0:
+    seen = f"a worsening by {scale.describe_detectable(weighed.base, ratio)} would be seen" if ratio else ""
+    if result.evidence == ABBA:
+        pairs = power.pairs_needed(sd, alpha, options.power, wanted)
+        ways = [f"{pairs} pairs of boots"] if pairs and pairs > n else []
+        near = bool(pairs)
+    else:
+        sessions = power.more_sessions(sd, n, 1, alpha, options.power, wanted)
+        ways = [f"{sessions} more stored sessions"] if sessions else []
+        if (boots := _boots(weighed, n, alpha, options.power, wanted)) is not None and sessions != 0:
+            ways.append(f"{boots} boots in every session")
+        near = sessions == 0
+    if near and not ways:
         return f"{seen}; a slowdown near {margin} falls on either side of it"
-    ways = [f"{sessions} more stored sessions"] if sessions else []
-    if (boots := _boots(weighed, n, alpha, options.power, wanted)) is not None:
-        ways.append(f"{boots} boots in every session")
     if ways:
         price = f"{' or '.join(ways)} would show {margin}"
+    elif result.evidence == ABBA:
+        price = f"no number of pairs up to {power.MOST} would show {margin}: boots differ too much"
     else:
         price = f"no number of sessions up to {power.MOST} would show {margin}: sessions differ too much"
     return "; ".join(part for part in (seen, price) if part)

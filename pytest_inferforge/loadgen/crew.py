@@ -16,7 +16,7 @@ from pytest_inferforge.workload.arrivals import Closed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_inferforge.loadgen.fleet import Drive, OnProgress
+    from pytest_inferforge.loadgen.fleet import Drive, Enough, OnProgress
     from pytest_inferforge.loadgen.planning import Target
     from pytest_inferforge.workload.schedule import Schedule
     from pytest_inferforge.workload.spec import Workload
@@ -89,8 +89,11 @@ def drive(
     salt: str,
     connect_lead_s: float,
     on_progress: OnProgress | None = None,
+    enough: Enough | None = None,
 ) -> Drive:
     """Drive a schedule with `workers` workers of the crew; their files go to `folder` under `name`.
+
+    `enough` is not asked of Ray actors, whose rows are elsewhere until the end.
 
     Raises:
         MeasuringError: nothing was measured.
@@ -120,8 +123,9 @@ def drive(
             on_progress=on_progress,
         )  # fmt: skip
     return fleet.drive(
-        plans, api_key=api_key, folder=folder, name=name, classes=classes, on_progress=on_progress
-    )
+        plans, api_key=api_key, folder=folder, name=name, classes=classes, on_progress=on_progress,
+        enough=enough,
+    )  # fmt: skip
 
 
 def most(workload: Workload, workers: int) -> int:

@@ -125,6 +125,11 @@ class OpenLoop:
         self._to_come = 0 if dropped is None else max(0, self._to_come - dropped)
         self._tick()
 
+    def end(self) -> None:
+        """Prepare no more requests; those that are prepared are sent at their due times."""
+        self._due_ns = self._due_ns[: self._next]
+        self.come(None)
+
     def _tick(self) -> None:
         if self.all_sent.is_set():
             return
@@ -211,6 +216,11 @@ class ClosedLoop:
             self._pool.expect(1)
         if over or (self._requests is not None and self._sent >= self._requests):
             self.all_sent.set()
+
+    def end(self) -> None:
+        """Send no more, whoever is free."""
+        self._requests = self._sent
+        self.all_sent.set()
 
 
 def _left_s(when_ns: int) -> float:

@@ -33,13 +33,22 @@ _ENDLESS = 1 << 60
 
 
 class Driver:
-    """Drives one plan on the running loop."""
+    """Drives one plan on the running loop. `told_to_stop`: asked as often as progress is told."""
 
-    def __init__(self, plan: Plan, key: str | None, rows: BinaryIO, say: Callable[[Progress], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        key: str | None,
+        rows: BinaryIO,
+        say: Callable[[Progress], None],
+        *,
+        told_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._plan = plan
         self._call_soon = asyncio.get_running_loop().call_soon  # to look the loop up is a system call
         self._rows = rows
         self._say = say
+        self._told_to_stop = told_to_stop
         self._writer = RequestWriter(plan, key)
         self._sender = make_sender(plan)
         self._columns = Columns(plan.items)
@@ -141,6 +150,14 @@ class Driver:
         await self._open.all_sent.wait()
         for closed in self._closed:
             await closed.all_sent.wait()
+
+    def _stop(self) -> None:
+        """Send nothing new; what runs may end, and no conversation goes on."""
+        assert self._open is not None
+        self._until_ns = monotonic_ns()
+        self._open.end()
+        for closed in self._closed:
+            closed.end()
 
     def _later_turns(self) -> int:
         """How many requests wait for another to end; until a duration is over there is no end of them."""
@@ -323,4 +340,6 @@ class Driver:
                     **self._counts,
                 )
             )
+            if self._phase == "load" and self._open is not None and self._told_to_stop():
+                self._stop()
             await asyncio.sleep(_LOOK_FOR_GO_S if self._phase == "warmup" else _PROGRESS_S)

@@ -20,10 +20,13 @@ from pytest_inferforge.loadgen.plan import Finish, Plan, Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
     from pytest_inferforge.table import RequestTable
 
     OnProgress = Callable[[Progress], None]
+    Enough = Callable[[RequestTable, Progress], bool]
+    """Given the requests that ended since it was last asked: whether no more need to be sent."""
 
 _GRACE_S = 1.0
 _EXIT_S = 10.0  # from the end of its output to its exit
@@ -66,6 +69,7 @@ class Drive:
     lost: int
     fault: str | None
     places: tuple[str, ...] = ()  # where each worker ran
+    stopped: bool = False  # before all was sent that was planned, because it was enough
 
     @property
     def cpu_s(self) -> float:
@@ -112,6 +116,10 @@ class Hand(Protocol):
         """The file with its rows, on this machine."""
         ...
 
+    def send_no_more(self) -> None:
+        """Let end what runs, and begin nothing; after `go`."""
+        ...
+
     def stop(self) -> None: ...
 
 
@@ -121,15 +129,15 @@ class LocalHand:
     def __init__(self, plan: Plan, *, api_key: str | None, folder: Path, name: str) -> None:
         self.plan = plan
         self.where = f"worker {plan.worker + 1} of {plan.workers}"
-        self._plan_path, self._rows_path, self._go_path, self.log_path = (
-            folder / f"{name}.{end}" for end in ("plan", "rows", "go", "client.log")
+        self._plan_path, self._rows_path, self._go_path, self._stop_path, self.log_path = (
+            folder / f"{name}.{end}" for end in ("plan", "rows", "go", "stop", "client.log")
         )
         self._plan_path.write_bytes(msgspec.msgpack.encode(plan))
         env = {**os.environ, "PYTHONHASHSEED": "0"}
         if api_key:
             env["INFERFORGE_WORKER_KEY"] = api_key
         argv = [sys.executable, "-m", "pytest_inferforge.loadgen.worker"]
-        argv += [str(self._plan_path), str(self._rows_path), str(self._go_path)]
+        argv += [str(self._plan_path), str(self._rows_path), str(self._go_path), str(self._stop_path)]
         self._worker = processes.start(
             argv, env=env, log_path=self.log_path, grace_s=_GRACE_S, stdout_pipe=True
         )
@@ -144,6 +152,9 @@ class LocalHand:
         draft = self._go_path.with_suffix(".draft")
         draft.write_text(str(origin_ns))
         draft.replace(self._go_path)
+
+    def send_no_more(self) -> None:
+        self._stop_path.touch()
 
     def ended(self) -> str | None:
         code = self._worker.wait(_EXIT_S)
@@ -161,7 +172,7 @@ class LocalHand:
 
     def stop(self) -> None:
         self._worker.stop()
-        for path in (self._plan_path, self._go_path):
+        for path in (self._plan_path, self._go_path, self._stop_path):
             path.unlink(missing_ok=True)
 
 
@@ -173,8 +184,11 @@ def drive(
     name: str,
     classes: Sequence[str] = (),
     on_progress: OnProgress | None = None,
+    enough: Enough | None = None,
 ) -> Drive:
     """Run one process on this machine for each plan; files go to `folder` under `name`.
+
+    `enough` ends the sending; it is asked four times a second.
 
     Raises:
         MeasuringError: they ended before anything was measured.
@@ -189,7 +203,7 @@ def drive(
         for hand in hands:
             hand.stop()
         raise
-    return conduct(hands, classes=classes, on_progress=on_progress)
+    return conduct(hands, classes=classes, on_progress=on_progress, enough=enough)
 
 
 def conduct(
@@ -197,17 +211,23 @@ def conduct(
     *,
     classes: Sequence[str] = (),
     on_progress: OnProgress | None = None,
+    enough: Enough | None = None,
 ) -> Drive:
     """Let the workers begin together when all are ready; when one dies, end the others.
+
+    `enough` needs hands whose rows are on this machine while they work.
 
     Raises:
         MeasuringError: they ended before anything was measured.
     """
+    watch = None if enough is None else _Watch(hands, classes, enough)
     try:
-        fault = _run(hands, on_progress)
+        fault = _run(hands, on_progress, watch)
     finally:
         for hand in hands:
             hand.stop()
+        if watch is not None:
+            watch.close()
     gathering = Gathering()
     finishes, lost = [], 0
     for hand in hands:
@@ -229,10 +249,40 @@ def conduct(
         lost=lost,
         fault=fault,
         places=tuple(hand.where for hand in hands),
+        stopped=watch is not None and watch.stopped,
     )
 
 
-def _run(hands: Sequence[Hand], on_progress: OnProgress | None) -> str | None:
+class _Watch:
+    """Reads what the hands have written so far, and tells them when it is enough."""
+
+    def __init__(self, hands: Sequence[Hand], classes: Sequence[str], enough: Enough) -> None:
+        self._hands = hands
+        self._classes = classes
+        self._enough = enough
+        self._files: dict[int, BinaryIO] = {}
+        self.stopped = False
+
+    def look(self, progress: Progress) -> None:
+        if self.stopped or progress.phase != "load":
+            return
+        new = Gathering()
+        for k, hand in enumerate(self._hands):
+            if k not in self._files and hand.rows().exists():
+                self._files[k] = hand.rows().open("rb")
+            if k in self._files:
+                new.read(self._files[k])
+        if self._enough(new.table(self._hands[0].plan, classes=self._classes), progress):
+            self.stopped = True
+            for hand in self._hands:
+                hand.send_no_more()
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def _run(hands: Sequence[Hand], on_progress: OnProgress | None, watch: _Watch | None) -> str | None:
     """Until all have ended; how the first one ended that did so too early."""
     said: queue.Queue[tuple[int, Progress | None]] = queue.Queue()
 
@@ -260,8 +310,11 @@ def _run(hands: Sequence[Hand], on_progress: OnProgress | None) -> str | None:
             origin_ns = monotonic_ns() + _SETTLE_NS + max(h.plan.connect_lead_ns for h in hands)
             for hand in hands:
                 hand.go(origin_ns)
+        together = _together(list(latest.values()))
         if on_progress is not None:
-            on_progress(_together(list(latest.values())))
+            on_progress(together)
+        if watch is not None and k == 0:  # of several workers each tells, one is time enough
+            watch.look(together)
     return None
 
 

@@ -154,6 +154,9 @@ class RayHand:
     def rows(self) -> Path:
         return self.path
 
+    def send_no_more(self) -> None:
+        raise NotImplementedError("a Ray worker's rows are not seen before it ends")
+
     def stop(self) -> None:
         """Fetch what it has, then end it."""
         import ray

@@ -104,11 +104,14 @@ def write_frame(file: BinaryIO, kind: bytes, content: Row | Finish) -> None:
 
 
 def frames(file: BinaryIO) -> Iterator[Row | Finish]:
-    """What a worker's file holds, one by one; a last one that was cut short is left out."""
+    """What a worker's file holds from its position on, one by one; up to one that is not whole (yet)."""
     row = msgspec.msgpack.Decoder(Row)
-    while len(head := file.read(5)) == 5:
+    while True:
+        start = file.tell()
+        head = file.read(5)
         size = int.from_bytes(head[1:], "big")
         content = file.read(size)
-        if len(content) < size:
+        if len(head) < 5 or len(content) < size:
+            file.seek(start)
             return
         yield row.decode(content) if head[:1] == b"R" else msgspec.msgpack.decode(content, type=Finish)

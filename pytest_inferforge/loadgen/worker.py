@@ -1,12 +1,13 @@
 """A worker process: takes a plan, drives its share of the load, leaves a row a request.
 
-    python -m pytest_inferforge.loadgen.worker PLAN ROWS GO
+    python -m pytest_inferforge.loadgen.worker PLAN ROWS GO STOP
 
 PLAN is a msgpack `Plan`; ROWS becomes a sequence of frames (`loadgen.rows`): one `Row` each as requests end,
 one `Finish` at the very end. A worker that dies leaves the rows it had. When it has warmed up it waits for
 the file GO, which holds the origin of the measured phase in ns of its monotonic clock. On standard output it
-prints a JSON `Progress` line four times a second, and drops it when nobody reads. The API key comes in the
-environment variable INFERFORGE_WORKER_KEY.
+prints a JSON `Progress` line four times a second, and drops it when nobody reads. As often it looks for the
+file STOP: once that exists, it sends nothing new and lets end what runs. The API key comes in the environment
+variable INFERFORGE_WORKER_KEY.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _origin_in(path: Path) -> int | None:
         return None
 
 
-def main(plan_path: str, rows_path: str, go_path: str) -> None:
+def main(plan_path: str, rows_path: str, go_path: str, stop_path: str) -> None:
     plan = msgspec.msgpack.decode(Path(plan_path).read_bytes(), type=Plan)
     key = os.environ.pop("INFERFORGE_WORKER_KEY", None)
     os.set_blocking(1, False)
@@ -68,7 +69,8 @@ def main(plan_path: str, rows_path: str, go_path: str) -> None:
 
     async def drive(rows: BinaryIO) -> None:
         asyncio.get_running_loop().set_exception_handler(_die)
-        finish = await Driver(plan, key, rows, _print_progress).run(lambda: _origin_in(Path(go_path)))
+        driver = Driver(plan, key, rows, _print_progress, told_to_stop=Path(stop_path).exists)
+        finish = await driver.run(lambda: _origin_in(Path(go_path)))
         write_frame(rows, b"F", finish)
 
     with Path(rows_path).open("wb", buffering=0) as rows:  # a row that was written outlives this process

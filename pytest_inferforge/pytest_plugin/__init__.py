@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["infer_load", "infer_run", "infer_server"]
 
 FIXTURES = frozenset({"infer_server", "infer_load", "infer_run"})
-OUR_MARKERS = ("infer_server", "infer_workload", "infer_slo")
+OUR_MARKERS = ("infer_server", "infer_workload", "infer_slo", "infer_variants")
 ADAPTER = pytest.StashKey["Adapter"]()
 
 
@@ -58,7 +58,8 @@ def is_ours(item: pytest.Item) -> bool:
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost: sees what asyncio plugins made of a test
 def pytest_pycollect_makeitem(collector: Any) -> Generator[None, Any, Any]:
     made = yield
-    if made is None or collector.config.option.infer_compare is None:
+    option = collector.config.option
+    if made is None or (option.infer_compare is None and option.infer_against is None):
         return made
     from pytest_inferforge.pytest_plugin.items import with_siblings
 
@@ -85,6 +86,12 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return adapter_of(config).collection_lines() if ADAPTER in config.stash else []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """A plan was asked for: nothing is run."""
+    return True if session.config.option.infer_plan else None
 
 
 @pytest.hookimpl(tryfirst=True)

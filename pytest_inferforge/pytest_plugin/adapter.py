@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -13,7 +14,7 @@ import pytest_inferforge
 from pytest_inferforge import engines, policy
 from pytest_inferforge.errors import InferforgeError, UsageError
 from pytest_inferforge.policy import Consequence
-from pytest_inferforge.pytest_plugin import FIXTURES, OUR_MARKERS, settings, summary
+from pytest_inferforge.pytest_plugin import FIXTURES, OUR_MARKERS, selection, settings, summary
 from pytest_inferforge.pytest_plugin.declared import Declared, declare
 from pytest_inferforge.pytest_plugin.items import RegressionItem
 from pytest_inferforge.pytest_plugin.layers import Mark, filled
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pytest_inferforge.pytest_plugin.runs import Runs
+    from pytest_inferforge.pytest_plugin.variants import VariantRuns
     from pytest_inferforge.run import Run
     from pytest_inferforge.servers.server import Server
 
@@ -39,6 +41,7 @@ _EXITS = {
 }
 DECLARED = pytest.StashKey[Declared]()
 RUNS = pytest.StashKey["list[Run]"]()
+VARIED = pytest.StashKey["VariantRuns"]()
 
 
 class InferforgeWarning(pytest.PytestWarning):
@@ -57,14 +60,15 @@ class Adapter:
             self.settings = settings.read(
                 option, config.rootpath, config.invocation_params.dir, settings.environment()
             )
+            self.session = InferSession(
+                self.settings,
+                now=lambda: dt.datetime.now(dt.UTC),
+                version=pytest_inferforge.__version__,
+                root=config.rootpath,
+                asked_for=functools.partial(selection.asked_for, config),
+            )
         except InferforgeError as error:
             raise pytest.UsageError(str(error)) from error
-        self.session = InferSession(
-            self.settings,
-            now=lambda: dt.datetime.now(dt.UTC),
-            version=pytest_inferforge.__version__,
-            root=config.rootpath,
-        )
         self._deselected: set[str] = set()
         self._by_hand: list[pytest.Function] = []  # tests under the gate that measure in their bodies
         self._bodies_run: set[str] = set()
@@ -94,14 +98,17 @@ class Adapter:
             item.stash[DECLARED].key: item.stash[DECLARED] for item in items if DECLARED in item.stash
         }
         try:
-            self.session.open(list(declared.values()), all_selected=self._all_selected())
+            self.session.open(
+                list(declared.values()),
+                all_selected=self._all_selected(),
+                measures=not self.config.option.collectonly and not hasattr(self.config, "workerinput"),
+            )
         except InferforgeError as error:
             raise pytest.UsageError(str(error)) from error
         items[:] = _ordered(items)
 
     def _all_selected(self) -> bool:
-        by_id = any("::" in argument for argument in self.config.args)
-        return not self._deselected and not by_id
+        return not self._deselected and not selection.narrowed(self.config)
 
     def deselect(self, items: Sequence[pytest.Item]) -> None:
         self._deselected |= {item.nodeid for item in items if not isinstance(item, RegressionItem)}
@@ -142,8 +149,15 @@ class Adapter:
         self._runs().pool.restart()
         return self._runs().server(declared.server)
 
-    def run(self, item: pytest.Item) -> Run:
-        run = self._clean(lambda: self._runs().run(self._of(item)))
+    def run(self, item: pytest.Item) -> Run | VariantRuns:
+        declared = self._of(item)
+        if declared.variants is not None:
+            varied = self._clean(lambda: self._runs().variants(declared))
+            _, *others = varied.values()  # the reference may miss an SLO
+            item.stash.setdefault(RUNS, []).extend(others)
+            item.stash[VARIED] = varied
+            return varied
+        run = self._clean(lambda: self._runs().run(declared))
         item.stash.setdefault(RUNS, []).append(run)
         return run
 
@@ -223,13 +237,28 @@ class Adapter:
                     doubtful.append((run, result))
         for _, result in doubtful:
             item.warn(InferforgeWarning(text.slo_sentence(result)))
-        if not red:
+        messages = [text.slo_failure(red)] if red else []
+        if (varied := item.stash.get(VARIED, None)) is not None:
+            messages += self._judge_variants(item, varied)
+        if not messages:
             return
-        message = text.slo_failure(red)
+        message = "\n".join(messages)
         if body_failed:
             item.add_report_section("call", "inferforge", message)
         else:
             _fail(message)
+
+    def _judge_variants(self, item: pytest.Item, varied: VariantRuns) -> list[str]:
+        """What fails the test; what is only in doubt warns, as the policy says."""
+        _properties(item, text.comparison_properties(varied.comparisons))
+        consequence = policy.of_expectation(varied.missed, varied.doubt, self.settings.policy)
+        if consequence is Consequence.NONE:
+            return []
+        message = text.variants_failure(varied.missed or varied.doubt, varied.comparisons)
+        if consequence is Consequence.FAIL:
+            return [message]
+        item.warn(InferforgeWarning(message))
+        return []
 
     def compare(self, item: RegressionItem) -> None:
         """Run by a regression item: measure what is missing, judge the whole family, speak for one test."""
@@ -240,7 +269,8 @@ class Adapter:
             _nothing_gated(item.original.nodeid, self._broken, self.session.failed_items)
         _properties(item, text.comparison_properties(found))
         consequences = [policy.of_comparison(c, self.settings.policy) for c in found]
-        message = text.comparison_failure(found, self.session.changed)
+        moved = self.session.moved_with(declared)
+        message = text.comparison_failure(found, self.session.changed, moved)
         if self.session.judged_nothing:
             recording = self.session.recording
             consequences = [policy.of_unjudged(self.settings.policy, recording=recording)] * len(found)
@@ -257,7 +287,7 @@ class Adapter:
             runs.run(declared)
         if self.session.comparisons is None:
             for other in self.session.declared.values():
-                if other.workload is not None and not runs.knows(other.key):
+                if other.workload is not None and not other.variants and not runs.knows(other.key):
                     self._try(other)
 
     def _try(self, declared: Declared) -> None:
@@ -279,7 +309,7 @@ class Adapter:
         """
         self._progress.clear()
         self.session.close()
-        if hasattr(self.config, "workerinput") or not self.session.declared:
+        if hasattr(self.config, "workerinput") or not self.session.declared or self.settings.gate.plan:
             return exitstatus
         try:
             self._saved = self.session.save()
@@ -288,12 +318,14 @@ class Adapter:
             self._saved = [said]
             self.session.errors.append(said)
             exitstatus = exitstatus or int(pytest.ExitCode.TESTS_FAILED)
+        if self.session.incomplete_fails:
+            exitstatus = exitstatus or int(pytest.ExitCode.TESTS_FAILED)
         if self.settings.json_path is not None:
             document.write(self.settings.json_path, summary.content(self.session, _EXITS.get(exitstatus, "")))
         return exitstatus
 
     def summarize(self, terminal: Any) -> None:
-        if not self.session.declared or self.config.option.collectonly:
+        if not self.session.declared or self.config.option.collectonly or self.settings.gate.plan:
             return
         terminal.section("inferforge", sep="=")
         for line in summary.summary(self.session, self._saved):

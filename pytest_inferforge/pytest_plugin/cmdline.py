@@ -22,12 +22,19 @@ MARKERS = (
         "infer_workload(arrivals=..., requests=... | duration=..., prompt_tokens=..., output_tokens=...,"
         ' api="completions"|"chat", classes={}, shared_prefix=..., prompts=FILE, images=..., turns=...,'
         " think_time=..., token_ids=False, prefix_cache=False, warmup=None, timeout=..., seed=...,"
-        ' temperature=0, extra_body={}, transport="wire"|"httpx", pin=False): the load that `infer_run`'
-        ' drives, for example arrivals="poisson 8 req/s", requests=1000,'
+        ' temperature=0, extra_body={}, transport="wire"|"httpx", stop="planned"|"early", pin=False): the load'
+        ' that `infer_run` drives, for example arrivals="poisson 8 req/s", requests=1000,'
         ' prompt_tokens="lognormal median=256 sigma=0.5 max=2048"'
     ),
     (
-        "infer_slo(TEXT, ..., METRIC_STATISTIC=LIMIT): limits that fail the test, for example"
+        "infer_variants(NAME={...}, NAME={...}, expect='faster'|'not slower'|'same', on=METRIC,"
+        " pairs=4): the declared"
+        " workload on several servers, booted in turns; the first is the reference, each is told like"
+        " infer_server's, and `infer_run[NAME]` is the run on it"
+    ),
+    (
+        'infer_slo(TEXT, ..., METRIC_STATISTIC=LIMIT, confidence="boot"|"deploy"): limits that fail the'
+        " test, for example"
         ' "ttft p99 < 300 ms",'
         ' ">= 900 tok/s", "error rate <= 1 %", ttft_p99="300 ms", of one class of requests'
         ' "chat: ttft p99 < 300 ms"; they add up over class and module'
@@ -111,17 +118,56 @@ def _add_session_options(add: Callable[..., object]) -> None:
         type=int,
         help="measure every declared run on N fresh boots (default: 1)",
     )
+    add(
+        "--infer-extend", metavar="FACTOR",
+        help="measure on while an SLO is inconclusive, up to so many times the planned requests: 3x"
+        " (default: 1x, off)",
+    )  # fmt: skip
     add("--infer-save", metavar="NAME", help="add this session to the baseline NAME")
+    add(
+        "--infer-session-id", metavar="ID",
+        help="with --infer-save: this run is a shard of session ID; see `inferforge judge`",
+    )  # fmt: skip
     add("--infer-compare", metavar="NAME", help="gate this session against the baseline NAME")
     add(
         "--infer-missing", choices=("error", "record"), default="error",
         help="what --infer-compare does while its baseline has too few sessions: fail (error), or add this"
         " session to it and warn (record)",
     )  # fmt: skip
+    add(
+        "--infer-against", metavar="NAME",
+        help="gate against another server, [servers.NAME] of the project's file, booted here in turns with"
+        " this one; with --infer-compare: only for what looks worse",
+    )  # fmt: skip
+    add(
+        "--infer-pairs", metavar="N", type=int,
+        help="pairs of boots in turns (default: 4, or 3 when a boot takes more than a minute)",
+    )  # fmt: skip
+    add(
+        "--infer-budget", metavar="TIME",
+        help="for boots beyond the planned ones, when something looks worse (default: 30 min)",
+    )  # fmt: skip
+    add(
+        "--infer-under-test", metavar="KEY,...", action="append", default=[],
+        help="identity keys that may differ from the baseline's: quantization, model, dtype, engine, ...",
+    )  # fmt: skip
+    add(
+        "--infer-null-control", action="store_true",
+        help="with --infer-against: boot the reference as a third arm too; if it differs from itself, nothing"
+        " is believed (default when the session is saved)",
+    )  # fmt: skip
+    add(
+        "--infer-plan", action="store_true",
+        help="say how many boots and minutes this would take and what it could see, and run nothing",
+    )  # fmt: skip
     add("--infer-policy", choices=POLICIES, help="what doubt does: see the documentation (default: default)")
     add("--infer-quick", action="store_true", help="a few requests each, nothing judged: does the suite run?")
     add("--infer-json", metavar="PATH", help="write what was measured and judged to this file")
-    add("--infer-store", metavar="DIR", help="where baselines and runs are kept (default: .inferforge)")
+    add(
+        "--infer-store", metavar="DIR|URL",
+        help="where baselines and runs are kept (default: .inferforge); s3://, gs:// or az://BUCKET/PREFIX:"
+        " baselines there, runs here",
+    )  # fmt: skip
     add(
         "--infer-key", metavar="NAME=VALUE", action="append", default=[],
         help="a hard key of the fingerprint that cannot be seen from here, e.g. gpu=H100 behind --infer-url",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pytest_inferforge import slo as slos
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.metrics import metric
-from pytest_inferforge.pytest_plugin.layers import Layer, Mark, merge, of_marks
-from pytest_inferforge.pytest_plugin.server_words import merged, server_spec
+from pytest_inferforge.pytest_plugin import variants
+from pytest_inferforge.pytest_plugin.layers import COMMAND_LINE, Layer, Mark, merge, of_marks
+from pytest_inferforge.pytest_plugin.server_words import choose, merged, server_spec
 from pytest_inferforge.workload import arguments as workloads
 
 if TYPE_CHECKING:
@@ -17,10 +18,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_inferforge.pytest_plugin.settings import Settings
+    from pytest_inferforge.pytest_plugin.variants import Variants
     from pytest_inferforge.servers.spec import ServerSpec
     from pytest_inferforge.slo import Slo
     from pytest_inferforge.workload.spec import Workload
 
+_NEEDS = {  # marker -> the fixtures of which one must be asked for
+    "infer_server": {"infer_server", "infer_run", "infer_load"},
+    "infer_workload": {"infer_run", "infer_load"},
+    "infer_slo": {"infer_run", "infer_load"},
+    "infer_variants": {"infer_run"},
+}
 _GATED = {
     False: ("ttft_s.mean", "ttft_s.p99", "tpot_s.mean"),  # open loop: arrivals pin the throughput
     True: ("output_tok_per_s", "tpot_s.mean"),  # closed loop
@@ -32,8 +40,9 @@ class Declared:
     """One test that uses our fixtures. `workload` is None when it only uses `infer_server` or `infer_load`.
 
     `loads`: it asks for `infer_load` and measures by hand. `layers`: what is said about its workload, for
-    `infer_load` to add to. `backend_named`: somebody chose the server it runs on. `notes`: what a person
-    should know about how this was merged.
+    `infer_load` to add to. `backend_named`: somebody chose the server it runs on. `against`: the server that
+    --infer-against names, as this test would have it. `variants`: the servers of infer_variants, of which
+    `server` is the first. `notes`: what a person should know about how this was merged.
     """
 
     nodeid: str
@@ -46,6 +55,15 @@ class Declared:
     gated: tuple[str, ...]
     folder: Path
     notes: tuple[str, ...] = ()
+    against: ServerSpec | None = None
+    variants: Variants | None = None
+
+    @property
+    def servers(self) -> tuple[ServerSpec, ...]:
+        """All that this test may boot."""
+        varied = self.variants.servers if self.variants is not None else ()
+        others = [spec for _, spec in varied] + ([self.against] if self.against is not None else [])
+        return (self.server, *others)
 
     @property
     def key(self) -> str:
@@ -65,7 +83,14 @@ def declare(
     notes: list[str] = []
     _check_fixtures(marks, used)
     layers_of_server = [settings.server, *of_marks(marks, "infer_server"), settings.file_server]
-    words = merged(layers_of_server, settings.servers, notes)
+
+    named: list[bool] = []  # of each server: somebody chose its backend
+
+    def server_of(*top: Layer) -> ServerSpec:
+        words = merged([*top, *layers_of_server], settings.servers, [] if top else notes)
+        named.append(any(word in words for word in ("backend", "url", "command")))
+        return server_spec(words, settings, notes, workload)
+
     said = of_marks(marks, "infer_workload")
     layers = (settings.workload, *said, settings.file_workload)
     workload = None
@@ -80,17 +105,26 @@ def declare(
         workload = workload_of(merge(layers, notes), settings, folder)
     checks = _slos(marks)
     _check_classes(checks, workload)
+    gated = gated_metrics(workload, checks, tail=settings.gate.tail) if workload else ()
+    compared = variants.of_marks(marks, server_of, gated)
+    server = server_of() if compared is None else compared.servers[0][1]
+    against = None
+    if settings.gate.against is not None and compared is None:
+        reference = choose(settings.servers, settings.gate.against)
+        against = server_of(Layer(source=COMMAND_LINE, values=reference.values))
     return Declared(
         nodeid=nodeid,
         folder=folder,
-        server=server_spec(words, settings, notes, workload),
-        backend_named=any(word in words for word in ("backend", "url", "command")),
+        server=server,
+        against=against,
+        variants=compared,
+        backend_named=all(named),
         workload=workload,
         loads="infer_load" in used,
         layers=layers,
         slos=checks,
-        gated=gated_metrics(workload, checks) if workload else (),
-        notes=tuple(notes),
+        gated=gated,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -113,7 +147,7 @@ def workload_of(arguments: Mapping[str, Any], settings: Settings, folder: Path) 
     return workload.quick(settings.load.quick_requests) if settings.quick else workload
 
 
-def gated_metrics(workload: Workload, checks: Sequence[Slo], of: str = "") -> tuple[str, ...]:
+def gated_metrics(workload: Workload, checks: Sequence[Slo], of: str = "", *, tail: str) -> tuple[str, ...]:
     """The metric ids that a comparison judges: the default ones of the loop, and what SLOs name.
 
     Of a workload with classes each class (`of`) has the default ones, and the whole only what is named.
@@ -123,7 +157,10 @@ def gated_metrics(workload: Workload, checks: Sequence[Slo], of: str = "") -> tu
     named = [name for name in named if _comparable(name)]
     if workload.stress:
         return (slos.CAPACITY,)
+    if workload.stop == "early":  # as long as its SLOs take: neither its tail nor its rates are comparable
+        return ()
     usual = () if workload.class_names and not of else _GATED[workload.closed_class(of)]
+    usual = tuple(f"ttft_s.{tail}" if name == "ttft_s.p99" else name for name in usual)
     return tuple(dict.fromkeys((*usual, *named)))
 
 
@@ -147,28 +184,35 @@ def _check_classes(checks: Sequence[Slo], workload: Workload | None) -> None:
 
 def _slos(marks: Sequence[Mark]) -> tuple[Slo, ...]:
     """All limits of all markers, each once, outermost first."""
-    found: dict[str, Slo] = {}
+    found: dict[tuple[str, object], Slo] = {}
     for mark in reversed(marks):
         if mark.name != "infer_slo":
             continue
-        if not mark.args and not mark.kwargs:
+        limits = dict(mark.kwargs)
+        confidence = limits.pop("confidence", "boot")
+        if not mark.args and not limits:
             raise UsageError("infer_slo without a limit", do='write infer_slo("ttft p99 < 300 ms")')
         for text in mark.args:
             if not isinstance(text, str):
                 raise UsageError("an SLO is a text", seen=repr(text), do='write "ttft p99 < 300 ms"')
-            found.setdefault(text, slos.parse(text))
-        for keyword, value in mark.kwargs.items():
-            parsed = slos.from_keyword(keyword, value)
-            found.setdefault(parsed.text, parsed)
+        parsed = [slos.parse(text) for text in mark.args]
+        parsed += [slos.from_keyword(keyword, value) for keyword, value in limits.items()]
+        for check in parsed:
+            found.setdefault((check.text, confidence), slos.claimed_of(check, confidence))
+    for check in found.values():
+        if check.metric.quantity.id.endswith("_beyond_ratio"):
+            raise UsageError(
+                "an SLO on what exists in comparisons only",
+                seen=check.text,
+                do='limit the quantile itself: "ttft p99 < 300 ms"',
+            )
     return tuple(found.values())
 
 
 def _check_fixtures(marks: Sequence[Mark], used: set[str]) -> None:
     """A marker of ours on a test that measures nothing would be a gate that never closes."""
     for mark in marks:
-        needs = {"infer_server", "infer_run", "infer_load"} if mark.name == "infer_server" else {
-            "infer_run", "infer_load"
-        }  # fmt: skip
+        needs = _NEEDS[mark.name]
         if mark.name == "infer_server" and not mark.own:
             continue  # what every test of a module needs of the server, if it needs one
         if used & needs:

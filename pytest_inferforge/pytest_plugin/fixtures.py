@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import httpx
 
     from pytest_inferforge.pytest_plugin.adapter import Adapter
+    from pytest_inferforge.pytest_plugin.variants import VariantRuns
     from pytest_inferforge.run import Run
     from pytest_inferforge.servers.server import Server
 
@@ -133,6 +134,9 @@ def infer_load(request: pytest.FixtureRequest) -> InferLoad:
 
 
 @pytest.fixture
-def infer_run(request: pytest.FixtureRequest) -> Run:
-    """The declared workload, measured: `infer_run.metrics["ttft_s.p99"]`, `.requests`, `.boots`, `.slos`."""
+def infer_run(request: pytest.FixtureRequest) -> Run | VariantRuns:
+    """The declared workload, measured: `infer_run.metrics["ttft_s.p99"]`, `.requests`, `.boots`, `.slos`.
+
+    With `infer_variants` a mapping of such runs, by the variants' names, and `.comparisons`.
+    """
     return _adapter(request).run(request.node)

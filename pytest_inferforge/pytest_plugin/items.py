@@ -69,7 +69,8 @@ def with_siblings(made: Any) -> Any:
     out: list[Any] = []
     for item in items:
         out.append(item)
-        if isinstance(item, pytest.Function) and MEASURING & set(item.fixturenames):
+        compared = next(item.iter_markers("infer_variants"), None) if isinstance(item, pytest.Item) else None
+        if isinstance(item, pytest.Function) and MEASURING & set(item.fixturenames) and compared is None:
             out.append(RegressionItem.beside(item))
     return out if len(out) > len(items) else made
 

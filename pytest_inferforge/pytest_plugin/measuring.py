@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import numpy as np
 
 from pytest_inferforge import floor as floors
 from pytest_inferforge import measures, validity
-from pytest_inferforge.baselines import store
+from pytest_inferforge.baselines import rows
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.errors import EngineError
 from pytest_inferforge.loadgen import crew as crews
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_inferforge.floor import Floor
-    from pytest_inferforge.loadgen.fleet import Drive
+    from pytest_inferforge.loadgen.fleet import Drive, Enough
     from pytest_inferforge.loadgen.plan import Progress
     from pytest_inferforge.measures import Limits
     from pytest_inferforge.options import LoadOptions
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     OnProgress = Callable[[Progress, Schedule], None]
 
 _STUCK = "the server does not answer any more: it is ended, and the next test gets a fresh boot"
+_UNWATCHED = "not ended early: the rows of Ray workers are not seen before they end"
 _CACHE_FACTS = ("num_gpu_blocks", "max_total_num_tokens")  # of vLLM and SGLang
 _PROFILED_REQUESTS = 16
 _CAPACITY_RATE_PER_S = 150.0  # some 10 000 chunks a second: enough to see what one costs
@@ -48,13 +50,14 @@ _CAPACITY_RATE_PER_S = 150.0  # some 10 000 chunks a second: enough to see what 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A measurement that is asked for. `boot`: 1, 2, ... of this test."""
+    """A measurement that is asked for. `boot`: 1, 2, ... of this test; `stopping`: what may end it early."""
 
     workload: Workload
     boot: int
     name: str
     limits: Limits
     on_progress: OnProgress | None
+    stopping: Callable[[Schedule], Enough] | None = None
 
 
 class Measurer:
@@ -133,12 +136,13 @@ class Measurer:
         self._runs += 1
         file_name = f"{_slug(asked.name)}-boot{server.number}-{self._runs}"
         with watching.sampler(server, self._gpus) as telemetry:
-            drive = self._drive(schedule, target, workers, file_name, server.api_key, on_progress)
+            enough = asked.stopping(schedule) if asked.stopping and not self._crew.ray else None
+            drive = self._drive(schedule, target, workers, file_name, server.api_key, on_progress, enough)
         seen = telemetry.result(
             output_tokens=int(np.maximum(drive.table.counts["output_tokens"], 0).sum()),
             requests=int(drive.table.ok.sum()),
         )
-        store.write_rows(self._run_dir / f"{file_name}.jsonl.gz", drive.table)
+        rows.write_rows(self._run_dir / f"{file_name}.jsonl.gz", drive.table)
         if not server.alive():
             raise server_died(server, asked.name)
         stuck = bool(drive.table.failed.any()) and not server.answers()
@@ -172,6 +176,7 @@ class Measurer:
                 ready_s=server.ready_s,
                 requests=drive.table.request_counts(drive.warmup),
                 metrics=metrics,
+                tails=measures.tails(drive.table),
                 verdict=RunVerdict.INVALID if reasons else RunVerdict.VALID,
                 reasons=reasons,
                 position=position,
@@ -184,7 +189,13 @@ class Measurer:
             client_floor=floor,
             server_memory=tuple(memory.samples),
             facts=seen.facts,
-            notes=(*((_STUCK,) if stuck else ()), *_notes(drive, asked.workload, server), *said),
+            notes=(
+                *((_STUCK,) if stuck else ()),
+                *((_UNWATCHED,) if asked.stopping and enough is None else ()),
+                *_notes(drive, asked.workload, server),
+                *said,
+            ),
+            stopped=drive.stopped and len(drive.table) < (asked.workload.expected_requests or math.inf),
         )
 
     def _other_cache(self, server: Server) -> str | None:
@@ -207,6 +218,7 @@ class Measurer:
         name: str,
         api_key: str | None,
         on_progress: Callable[[Progress], None] | None = None,
+        enough: Enough | None = None,
     ) -> Drive:
         return crews.drive(
             self._crew,
@@ -220,6 +232,7 @@ class Measurer:
             salt=f"{self._session_id}/{self._runs}",
             connect_lead_s=self._load.connect_lead_s,
             on_progress=on_progress,
+            enough=enough,
         )
 
     def _workers(self, workload: Workload) -> int:

@@ -45,6 +45,7 @@ def test_result(
         fingerprint=Fingerprint(
             hard={
                 "workload": schedule_hash,
+                **({"stop": "early"} if run.workload.stop == "early" else {}),  # fewer requests than it says
                 "metric_definitions": METRIC_DEFINITIONS,
                 **machine,  # a URL's hardware cannot be seen
             },

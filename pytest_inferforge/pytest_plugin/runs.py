@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_inferforge import slo as slos
 from pytest_inferforge.engines import files
 from pytest_inferforge.errors import InferforgeError, MeasuringError, UsageError
-from pytest_inferforge.pytest_plugin import judging, stress
+from pytest_inferforge.pytest_plugin import extending, judging, stress, varying
 from pytest_inferforge.pytest_plugin.declared import gated_metrics, workload_by_hand
 from pytest_inferforge.pytest_plugin.measuring import Asked, Measurer
 from pytest_inferforge.pytest_plugin.results import test_result
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_inferforge.pytest_plugin.declared import Declared
+    from pytest_inferforge.pytest_plugin.extending import StoppingOf
     from pytest_inferforge.pytest_plugin.measuring import OnProgress
     from pytest_inferforge.pytest_plugin.settings import Settings
+    from pytest_inferforge.pytest_plugin.variants import VariantRuns
     from pytest_inferforge.records import SloResult, TestResult
     from pytest_inferforge.run import RunBoot
     from pytest_inferforge.servers.server import Server
@@ -49,13 +52,15 @@ class Runs:
 
     `declared`: the tests that may be measured together, in their order. `finished`: all runs, in the order
     in which they were measured, those that stayed invalid included. `servers`: session-wide number of a boot
-    -> what its server said of itself.
+    -> what its server said of itself. `load_s`: key of a test -> how long one load of it took, all in all.
     """
 
     def __init__(self, settings: Settings, *, run_dir: Path, session_id: str) -> None:
         self.declared: dict[str, Declared] = {}
         self.finished: list[Finished] = []
         self.servers: dict[int, Mapping[str, str]] = {}
+        self.load_s: dict[str, float] = {}
+        self.varied: dict[str, VariantRuns] = {}
         self.on_progress: OnProgress | None = None
         self.on_news: Callable[[str], None] | None = None
         gpus = nvml.open_gpus()
@@ -85,6 +90,20 @@ class Runs:
         }
         self.servers[server.number] = said
         return server
+
+    def variants(self, declared: Declared) -> VariantRuns:
+        """The finished runs of a test on each of its variants, measured now if they were not yet.
+
+        Raises:
+            EngineError, MeasuringError: as of `run`.
+        """
+        if declared.key not in self.varied:
+            try:
+                self.varied[declared.key] = varying.measure(self, declared, self._settings)
+            except InferforgeError as error:
+                self._measured[declared.key] = error
+                raise
+        return self.varied[declared.key]
 
     def knows(self, key: str) -> bool:
         """Whether a test was measured, or tried."""
@@ -116,10 +135,10 @@ class Runs:
                 f"infer_load was given the name {name!r} twice in one test", do="give each run its own name"
             )
         self._check_enough(declared.slos, workload, boots=1)
-        measured = [self._measure(declared, workload, self.server(declared.server), boot=1)]
-        gated = gated_metrics(workload, declared.slos) if name else ()
-        run = self._run(declared, workload, measured, name=name or "", by_hand=True)
-        done = self._keep(key, replace(declared, gated=gated), run)
+        measured = [self._measure_for_slos(declared, workload, self.server(declared.server), boot=1)]
+        gated = gated_metrics(workload, declared.slos, tail=self._settings.gate.tail) if name else ()
+        run = self.judged(declared, workload, measured, name=name or "", by_hand=True)
+        done = self.keep(key, replace(declared, gated=gated), run)
         if name:
             self._measured[key] = done
         if isinstance(done, InferforgeError):
@@ -154,24 +173,70 @@ class Runs:
                         self.pool.fresh(d.server)
                         fresh = False
                     server = self.server(d.server)
-                    measured[d.key].append(self._measure(d, workload, server, boot=number + 1))
+                    measured[d.key].append(self._measure_for_slos(d, workload, server, boot=number + 1))
                 except InferforgeError as error:
                     faults[d.key] = error
         for d, workload in group:
             if d.key in faults:
                 self._measured[d.key] = faults[d.key]
             else:
-                self._measured[d.key] = self._keep(d.key, d, self._run(d, workload, measured[d.key]))
+                self._measured[d.key] = self.keep(d.key, d, self.judged(d, workload, measured[d.key]))
 
     def _group_of(self, first: Declared, *, alone: bool) -> list[tuple[Declared, Workload]]:
         others = [] if alone else [d for d in self.declared.values() if d.key != first.key]
         return [
             (d, d.workload)
             for d in (first, *others)
-            if d.workload is not None and d.server == first.server and d.key not in self._measured
+            if d.workload is not None
+            and d.variants is None
+            and d.server == first.server
+            and d.key not in self._measured
         ]
 
-    def _measure(self, declared: Declared, workload: Workload, server: Server, *, boot: int) -> RunBoot:
+    def _measure_for_slos(
+        self, declared: Declared, workload: Workload, server: Server, *, boot: int
+    ) -> RunBoot:
+        """As `measure`, ended early or measured on as the SLOs need it."""
+        options, checks = self._settings.judge, declared.slos
+
+        def measure_piece(part: Workload, stopping: StoppingOf | None) -> RunBoot:
+            return self.measure(declared, part, server, boot=boot, stopping=stopping)
+
+        def judge(found: RunBoot) -> list[SloResult]:
+            run = self.unjudged(declared, workload, [found])
+            wanted = judging.with_error_check(checks, options)
+            return [judging.judge(check, run, checks, options) for check in wanted]
+
+        return extending.measure(workload, checks, options, measure_piece=measure_piece, judge=judge)
+
+    def measure(
+        self,
+        declared: Declared,
+        workload: Workload,
+        server: Server,
+        *,
+        boot: int,
+        stopping: StoppingOf | None = None,
+    ) -> RunBoot:
+        """One workload on one running server, nothing judged and nothing kept.
+
+        Raises:
+            EngineError, MeasuringError: as the cause is.
+        """
+        began = time.monotonic()
+        found = self._measure_any(declared, workload, server, boot=boot, stopping=stopping)
+        self.load_s[declared.key] = time.monotonic() - began
+        return found
+
+    def _measure_any(
+        self,
+        declared: Declared,
+        workload: Workload,
+        server: Server,
+        *,
+        boot: int,
+        stopping: StoppingOf | None,
+    ) -> RunBoot:
         def measure(part: Workload) -> RunBoot:
             asked = Asked(
                 workload=part,
@@ -179,6 +244,7 @@ class Runs:
                 name=declared.nodeid,
                 limits=slos.per_request_limits(declared.slos),
                 on_progress=self.on_progress,
+                stopping=stopping,
             )
             return self._measurer.measure(asked, server)
 
@@ -188,14 +254,14 @@ class Runs:
         checks = [c for c in declared.slos if c.metric.id != slos.CAPACITY]
 
         def judge(step: RunBoot) -> list[SloResult]:
-            run = self._unjudged(declared, workload, [step])
+            run = self.unjudged(declared, workload, [step])
             return [judging.judge(c, run, checks, options) for c in judging.with_error_check(checks, options)]
 
         return stress.measure(workload, measure, judge)
 
     # -- what is made of them -----------------------------------------------------------------------
 
-    def _run(
+    def judged(
         self,
         declared: Declared,
         workload: Workload,
@@ -203,8 +269,10 @@ class Runs:
         *,
         name: str = "",
         by_hand: bool = False,
+        variant: str = "",
     ) -> Run:
-        run = replace(self._unjudged(declared, workload, boots), name=name, by_hand=by_hand)
+        """What these boots say, by the SLOs of the test."""
+        run = replace(self.unjudged(declared, workload, boots), name=name, by_hand=by_hand, variant=variant)
         if self._settings.quick:
             return judging.with_classes(run, declared.slos)
         found = judging.judged(run, declared.slos, self._settings.judge)
@@ -228,7 +296,7 @@ class Runs:
             return None
         return self._measurer.profile(declared.workload, self.server(declared.server))
 
-    def _unjudged(self, declared: Declared, workload: Workload, boots: Sequence[RunBoot]) -> Run:
+    def unjudged(self, declared: Declared, workload: Workload, boots: Sequence[RunBoot]) -> Run:
         return Run(
             nodeid=declared.nodeid,
             name="",
@@ -237,23 +305,28 @@ class Runs:
             limits=slos.per_request_limits(declared.slos),
         )
 
-    def _keep(self, key: str, declared: Declared, run: Run) -> Run | InferforgeError:
+    def keep(self, key: str, declared: Declared, run: Run) -> Run | InferforgeError:
         """Remember a run and each of its classes under keys of their own."""
         said = self.servers.get(run.boots[-1].server_number, {})
         valid = bool(run.valid_boots)
         for part in (run, *run.classes):
             whole = not part.class_name
-            gated = declared.gated if whole else gated_metrics(run.workload, declared.slos, part.class_name)
+            tail = self._settings.gate.tail
+            gated = (
+                declared.gated
+                if whole
+                else gated_metrics(run.workload, declared.slos, part.class_name, tail=tail)
+            )
             gated = gated if not run.by_hand or run.name else ()
             one = replace(declared, gated=gated)
-            part_key = key if whole else f"{key}::class={part.class_name}"
+            part_key = key if whole else judging.class_key(key, part.class_name)
             self.finished.append(
                 Finished(
                     key=part_key,
                     declared=one,
                     run=part,
                     result=test_result(part_key, one, part, self._hash(run.workload), said),
-                    stored=valid and (not run.by_hand or bool(run.name)),
+                    stored=valid and (not run.by_hand or bool(run.name)) and not run.variant,
                 )
             )
         return run if valid else _invalid(run)
@@ -265,23 +338,8 @@ class Runs:
         return found if workload.stress is None else f"{found}-{workload.stress}".replace(" ", "_")
 
     def _check_enough(self, checks: Sequence[Slo], workload: Workload, *, boots: int) -> None:
-        """Refuse an SLO that this number of requests can never show.
-
-        Raises:
-            MeasuringError: of that test alone.
-        """
-        if self._settings.quick:
-            return
-        step = workload if workload.stress is None else workload.at_rate(workload.stress.high_per_s)
-        for check in checks:
-            expected = step.expected_of(check.of) if check.of else step.expected_requests
-            needed = slos.needed(check, self._settings.judge.alpha)
-            if needed is not None and expected is not None and expected * boots < needed:
-                raise MeasuringError(
-                    f'"{check.text}" can never be shown with {expected * boots} requests',
-                    seen=f"{workload.describe()}, {boots} boot{'s' if boots > 1 else ''}",
-                    do=f"ask for at least {needed} requests, or for a lower quantile",
-                )
+        if not self._settings.quick:
+            judging.check_enough(checks, workload, self._settings.judge, boots=boots)
 
 
 def _invalid(run: Run) -> MeasuringError:

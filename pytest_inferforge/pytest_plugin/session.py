@@ -10,9 +10,11 @@ import secrets
 from typing import TYPE_CHECKING
 
 from pytest_inferforge import engines, gate, remains
-from pytest_inferforge.baselines.store import FolderStore, check_name
+from pytest_inferforge.baselines.store import check_name, check_session_id, open_store
 from pytest_inferforge.engines import files
-from pytest_inferforge.errors import UsageError
+from pytest_inferforge.errors import BaselineError, UsageError
+from pytest_inferforge.pytest_plugin import references
+from pytest_inferforge.pytest_plugin.more import MoreBoots
 from pytest_inferforge.pytest_plugin.results import session_result
 from pytest_inferforge.pytest_plugin.runs import Runs
 from pytest_inferforge.records import ComparisonVerdict
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_inferforge.pytest_plugin.declared import Declared
     from pytest_inferforge.pytest_plugin.settings import Settings
-    from pytest_inferforge.records import Comparison, SessionResult
+    from pytest_inferforge.records import Comparison, SessionResult, TestResult
 
 
 class InferSession:
@@ -32,37 +34,50 @@ class InferSession:
     `now`: the clock of the session's date. `root`: of the project, whose git state is recorded. `errors`:
     what could not be measured; `failed_items`: node ids of ours that were red; `reaped`: what killed sessions
     had left running, and was ended now; `all_selected`: no test of ours was left out by the way pytest was
-    called, as far as that can be known.
+    called, as far as that can be known; `asked_for`: whether a test of that node id would have been selected,
+    if it existed. `id`: of the session, which its shards share; `run_id`: of this pytest run.
     """
 
     def __init__(
-        self, settings: Settings, *, now: Callable[[], dt.datetime], version: str, root: Path
+        self,
+        settings: Settings,
+        *,
+        now: Callable[[], dt.datetime],
+        version: str,
+        root: Path,
+        asked_for: Callable[[str], bool],
     ) -> None:
         self.settings = settings
         self.started_at = now()
         stamp = self.started_at.astimezone(dt.UTC).strftime("%Y%m%dT%H%M%S")
-        self.id = f"{stamp}-{secrets.token_hex(3)}"
-        self.store = FolderStore(settings.store)
+        self.run_id = f"{stamp}-{secrets.token_hex(3)}"
+        self.id = settings.session_id or self.run_id
+        self.store = open_store(settings.baselines, local=settings.store)
         self.declared: dict[str, Declared] = {}
         self.all_selected = True
         self.reference: tuple[SessionResult, ...] = ()
         self.comparisons: dict[str, tuple[Comparison, ...]] | None = None  # by key of the test
         self.changed: tuple[str, ...] = ()
+        self.pinned: tuple[SessionResult, ...] = ()
+        self.more: MoreBoots | None = None  # what was measured beyond the plan; None: nothing was judged
         self.failed_items: set[str] = set()
         self.reaped: tuple[str, ...] = ()
         self.errors: list[str] = []
+        self._before: tuple[SessionResult, ...] = ()  # of the baseline that this session is added to
+        self._asked_for = asked_for
         self._version = version
         self._root = root
         self._runs: Runs | None = None
 
     # -- before anything boots ----------------------------------------------------------------------
 
-    def open(self, declared: Sequence[Declared], *, all_selected: bool) -> None:
+    def open(self, declared: Sequence[Declared], *, all_selected: bool, measures: bool) -> None:
         """Take the selected tests, and refuse what can be known to fail.
 
         Raises:
             UsageError: no backend named where a gate needs one, an engine that cannot do what is asked, an
                 unknown baseline.
+            BaselineError: a store that does not answer, a broken file, no room for rows and logs.
         """
         self.all_selected = all_selected
         if not declared:
@@ -70,12 +85,18 @@ class InferSession:
         for name in (self.settings.save, self.settings.compare):
             if name is not None:
                 check_name(name)
+        check_session_id(self.id)
         self._refuse_default_backend(declared)
         self.reaped = remains.reap(files.running_folder())
-        for spec in dict.fromkeys(d.server for d in declared):
+        for spec in dict.fromkeys(spec for d in declared for spec in d.servers):
             engines.engine(spec.engine).check(spec)
         if self.settings.compare is not None:
             self.reference = self._load_reference(self.settings.compare)
+            self.pinned = self.store.pinned(self.settings.compare) if self.reference else ()
+        if self.settings.save is not None:  # a store out of reach, or a broken file, is said before the work
+            self._before = self._stored(self.settings.save)
+        if measures:
+            self.store.run_folder(self.run_id)  # what cannot be written down is not measured
         self.declared = {d.key: d for d in declared}
 
     def detectable(self) -> dict[tuple[str, str], float | None]:
@@ -98,6 +119,7 @@ class InferSession:
             "CI is set": settings.ci,
             "--infer-save": settings.save,
             "--infer-compare": settings.compare,
+            "--infer-against": settings.gate.against,
         }
         why = [reason for reason, holds in reasons.items() if holds]
         if why and not all(d.backend_named for d in declared):
@@ -108,22 +130,28 @@ class InferSession:
             )
 
     def _load_reference(self, name: str) -> tuple[SessionResult, ...]:
-        if name not in self.store.names() and self.settings.record_missing:
-            return ()
-        return self.store.load(name)
+        return self._stored(name) if self.settings.record_missing else self.store.load(name)
+
+    def _stored(self, name: str) -> tuple[SessionResult, ...]:
+        """The sessions of a baseline; none when it does not exist yet."""
+        return self.store.load(name) if name in self.store.names() else ()
 
     # -- measuring and judging ----------------------------------------------------------------------
 
     @property
     def run_dir(self) -> Path:
-        """Logs and request rows of this session; made when it is asked for."""
-        return self.store.run_folder(self.id)
+        """Logs and request rows of this session; made when it is asked for.
+
+        Raises:
+            BaselineError: it cannot be made.
+        """
+        return self.store.run_folder(self.run_id)
 
     @property
     def runs(self) -> Runs:
         """What measures; made when it is first needed."""
         if self._runs is None:
-            self._runs = Runs(self.settings, run_dir=self.run_dir, session_id=self.id)
+            self._runs = Runs(self.settings, run_dir=self.run_dir, session_id=self.run_id)
             self._runs.declared = self.declared
         return self._runs
 
@@ -146,10 +174,8 @@ class InferSession:
     def judge(self) -> dict[str, tuple[Comparison, ...]]:
         """Compare with the baseline: key of a test -> its comparisons. Done once, over the whole family."""
         if self.comparisons is None:
-            name = self.settings.compare
-            assert name is not None
             current = self.result(complete=self.all_selected, accepted=False)
-            found = gate.compare_session(current, self.reference, name=name, options=self.settings.judge)
+            found = self._judged(current)
             by_test: dict[str, list[Comparison]] = {}
             for comparison in found:
                 by_test.setdefault(comparison.nodeid, []).append(comparison)
@@ -157,6 +183,43 @@ class InferSession:
             if self.reference:
                 self.changed = gate.changed_since(current, self.reference)
         return self.comparisons
+
+    def _judged(self, current: SessionResult) -> tuple[Comparison, ...]:
+        """The whole gate: what looks worse is measured again, as far as the budget goes."""
+        options, name = self.settings.judge, self.settings.compare
+        self.more = self._more_boots()
+        reference = None if self.settings.gate.against is None else f"against:{self.settings.gate.against}"
+        if name is None:
+            assert reference is not None
+            turns = gate.Turns(name=reference, can=self.more.can, measure=self.more.turns)
+            return gate.judge_against(current, turns, options=options)
+        if reference is None and self.more.references:
+            reference = f"baseline:{name}"
+        return gate.judge_session(
+            current,
+            self.reference,
+            name=name,
+            options=options,
+            more=self.more.as_gate_input(reference),
+            pinned=self.pinned,
+            under_test=self.settings.gate.under_test,
+        )
+
+    def _more_boots(self) -> MoreBoots:
+        measured = {d.key: d for d in self.declared.values() if d.workload is not None and not d.variants}
+        named = {key: d.against for key, d in measured.items() if d.against is not None}
+        known = named or references.of_baseline(measured, self.reference)
+        settings = self.settings.gate
+        control = settings.null_control
+        return MoreBoots(
+            self.runs,
+            measured,
+            known if len(known) == len(measured) else {},
+            settings=settings,
+            options=self.settings.judge,
+            planned_boots=self.settings.boots,
+            control=bool(named) and (self.settings.save is not None if control is None else control),
+        )
 
     def comparisons_of(self, declared: Declared) -> tuple[Comparison, ...]:
         """Those of one test, its named runs included."""
@@ -169,6 +232,28 @@ class InferSession:
         )
 
     @property
+    def not_exercised(self) -> tuple[TestResult, ...]:
+        """Tests of the baseline's newest complete session that the suite should have, and did not measure."""
+        if not self.all_selected or not self.reference:
+            return ()
+        current = self.result(complete=False, accepted=False)
+        missing = gate.tests_not_exercised(current, self.reference)
+        return tuple(test for test in missing if self._asked_for(test.nodeid))
+
+    @property
+    def incomplete_fails(self) -> bool:
+        """What the baseline has and this session has not is red under the strict policy."""
+        return self.settings.policy == "strict" and bool(self.not_exercised)
+
+    def moved_with(self, declared: Declared) -> tuple[str, ...]:
+        """What telemetry of that test lies far from the stored sessions'."""
+        if not self.reference:
+            return ()
+        current = self.result(complete=self.all_selected, accepted=False)
+        under_test = self.settings.gate.under_test
+        return gate.moved_with(current, self.reference, declared.key, under_test)
+
+    @property
     def judged_nothing(self) -> bool:
         """The gate was asked, and weighed no comparison at all."""
         return not any(c.verdict.judged for items in self.judge().values() for c in items)
@@ -178,21 +263,32 @@ class InferSession:
     @property
     def complete(self) -> bool:
         """Every test of ours was selected and measured."""
-        wanted = {d.key for d in self.declared.values() if d.workload is not None}
-        measured = {done.key for done in self.runs.finished if done.stored}
-        return wanted <= measured and self.all_selected and not self.errors
+        current = self.result(complete=False, accepted=False)
+        before = (*self.reference, *self._before)
+        outside = [t for t in gate.tests_not_exercised(current, before) if not self._asked_for(t.nodeid)]
+        return self._whole and self.all_selected and not outside
+
+    @property
+    def _whole(self) -> bool:
+        """Every selected test of ours was measured."""
+        wanted = {d.key for d in self.declared.values() if d.workload is not None and not d.variants}
+        return wanted <= {done.key for done in self.runs.finished if done.stored} and not self.errors
 
     @property
     def accepted(self) -> bool:
         """Nothing of this session was red: it may serve as a reference."""
-        return not self.failed_items and not any(
-            c.verdict is ComparisonVerdict.REGRESSED
-            for items in (self.comparisons or {}).values()
-            for c in items
+        return (
+            not self.failed_items
+            and not self.incomplete_fails
+            and not any(
+                c.verdict is ComparisonVerdict.REGRESSED
+                for items in (self.comparisons or {}).values()
+                for c in items
+            )
         )
 
     def save(self) -> list[str]:
-        """Store this session where it was asked to; what was written, a line each.
+        """Store this session, or this shard of one, where it was asked to; what was written, a line each.
 
         A session that was red is stored but not accepted as a reference.
 
@@ -207,13 +303,27 @@ class InferSession:
             if not any(done.stored for done in self.runs.finished):
                 lines.append(f"nothing was measured, so nothing was added to baseline {name}")
                 continue
-            result = self.result(complete=self.complete, accepted=self.accepted)
-            before = self.store.load(name) if name in self.store.names() else ()
-            path = self.store.save(name, result)
+            whole = self.complete if self.settings.session_id is None else self._whole
+            result = self.result(complete=whole, accepted=self.accepted)
+            where = self._save_in(name, result)
+            if self.settings.session_id is not None:
+                lines.append(f"saved as a shard of session {self.id} for baseline {name}: {where}")
+                lines.append(f"  when all shards are there: inferforge judge {name} {self.id}")
+                continue
             said = "" if self.accepted else " (stored, but not accepted as a reference: the session was red)"
-            lines.append(f"saved to baseline {name}: {path}{said}")
-            lines += _doubts(result, before)
+            lines.append(f"saved to baseline {name}: {where}{said}")
+            lines += _doubts(result, self._before if name == self.settings.save else self.reference)
         return lines
+
+    def _save_in(self, name: str, result: SessionResult) -> str:
+        try:
+            if self.settings.session_id is not None:
+                return self.store.save_shard(name, result)
+            return self.store.save(name, result)
+        except BaselineError as error:
+            kept = self.store.keep(result, self.run_id)
+            do = f"{error.do}; then: inferforge baseline add {name} {kept}" if kept else error.do
+            raise BaselineError(error.what, seen=error.seen, do=do) from error
 
     def close(self) -> None:
         """Stop the server; may be called again."""

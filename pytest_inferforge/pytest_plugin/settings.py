@@ -6,23 +6,26 @@ import difflib
 import math
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_inferforge.baselines import objects
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.loadgen import crew
 from pytest_inferforge.options import JudgeOptions, LoadOptions, SessionOptions
-from pytest_inferforge.pytest_plugin import server_words
+from pytest_inferforge.pytest_plugin import gate_settings, server_words
 from pytest_inferforge.pytest_plugin.layers import COMMAND_LINE, Layer, merge
 from pytest_inferforge.servers import kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
+
+    from pytest_inferforge.pytest_plugin.gate_settings import GateSettings
 
 FILE_KEYS = {
     "backend", "model", "boots", "policy", "store", "settings", "workload", "margins", "limits", "workers",
-    "floor_requests", "servers",
+    "floor_requests", "servers", "budget", "pairs", "tail", "extend",
 }  # fmt: skip
 LIMITS = {  # key of the file -> field of LoadOptions and its unit
     "schedule_lag": ("lag_limit_s", "s"),
@@ -37,6 +40,7 @@ LIMITS = {  # key of the file -> field of LoadOptions and its unit
     "cached": ("cached_limit", "ratio"),
     "cache_size": ("cache_size_limit", "ratio"),
 }
+MOST_EXTEND = 100
 MARGINS = {"mean", "p50", "p90", "p99", "boot_time"}
 
 
@@ -47,7 +51,8 @@ class Settings:
     `server`, `workload` are what the command line says about every test's; `file_server`, `file_workload`
     what the project's file does; `servers` those that it names. `default_key_env`: of the API key behind an
     URL for which nobody names one. `attach`: the name of a server that was brought up before. `profile`: when
-    the engine's own profiler is used.
+    the engine's own profiler is used. `store`: the folder of this machine for logs and rows;
+    `baselines`: where stored sessions are, the same folder or a URL.
     """
 
     server: Layer
@@ -64,14 +69,17 @@ class Settings:
     quick: bool
     json_path: Path | None
     store: Path
+    baselines: str
     keys: Mapping[str, str]
     ci: bool
     judge: JudgeOptions
     load: LoadOptions
+    gate: GateSettings
     ca_file: str | None = None
     verify_tls: bool = True
     attach: str | None = None
     profile: str = "never"
+    session_id: str | None = None
 
     def check(self) -> None:
         """What can never be meant, before anything is collected.
@@ -83,6 +91,12 @@ class Settings:
             raise UsageError(
                 "--infer-boots must be at least 1", seen=str(self.boots), do="write --infer-boots=3"
             )
+        if self.session_id is not None and not self.save:
+            raise UsageError(
+                "--infer-session-id makes this run a shard of a session, which is stored for a baseline",
+                seen=f"--infer-session-id={self.session_id} without --infer-save",
+                do="add --infer-save=NAME; the shards are judged with `inferforge judge NAME ID`",
+            )
         values = self.server.values
         if "url" in values and self.boots > 1 and "restart_command" not in values:
             raise UsageError(
@@ -91,11 +105,19 @@ class Settings:
                 do="name the command that restarts it with --infer-restart-command, drop --infer-boots,"
                 " or let --infer-backend boot the server",
             )
-        if self.quick and (self.save or self.compare):
+        asked = {"save": self.save, "compare": self.compare, "against": self.gate.against}
+        given = [f"--infer-{name}" for name, value in asked.items() if value]
+        if self.quick and given:
             raise UsageError(
                 "--infer-quick judges nothing, so there is nothing to save or compare",
-                seen="--infer-quick with " + ("--infer-save" if self.save else "--infer-compare"),
+                seen=f"--infer-quick with {given[0]}",
                 do="drop one of them",
+            )
+        if "url" in values and self.gate.against:
+            raise UsageError(
+                "a server behind a URL cannot be booted in turns with a reference",
+                seen="--infer-url with --infer-against",
+                do="let --infer-backend or --infer-command boot the server, or compare with stored sessions",
             )
 
 
@@ -132,11 +154,15 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
         quick=option["infer_quick"],
         json_path=None if option["infer_json"] is None else invocation / option["infer_json"],
         store=store_of(store, root, invocation, file),
+        baselines=baselines_of(store, root, invocation, file),
         keys={
             name: str(value) for name, value in _pairs(option["infer_key"], "--infer-key", "gpu=H100").items()
         },
         ci=environ.get("CI", "").lower() not in ("", "0", "false"),
-        judge=_judge(_table(file, "margins")),
+        judge=replace(
+            _judge(_table(file, "margins")),
+            extend=_factor(option["infer_extend"] or file.get("extend", "1x")),
+        ),
         load=_load(
             _table(file, "limits"),
             quick=option["infer_quick"],
@@ -146,21 +172,36 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
             else str(invocation / option["infer_tokenizer"]),
             floor_requests=_whole(file.get("floor_requests", LoadOptions().floor_requests), "floor_requests"),
         ),
+        gate=gate_settings.read(option, file),
         ca_file=None if option["infer_tls_ca"] is None else str(invocation / option["infer_tls_ca"]),
         verify_tls=not option["infer_tls_insecure"],
         attach=option["infer_attach"],
         profile=option["infer_profile"],
+        session_id=option["infer_session_id"],
     )
     settings.check()
     return settings
 
 
 def store_of(named: str | None, root: Path, invocation: Path, file: Mapping[str, Any] | None = None) -> Path:
-    """Where baselines and runs are kept; `file`: the project's, read when it is not given."""
-    if named:
-        return invocation / named
-    content = _read_file(root) if file is None else file
-    return root / _text(content, "store", SessionOptions().store)
+    """The folder for what stays on this machine; `file`: the project's, read when it is not given."""
+    place = baselines_of(named, root, invocation, file)
+    return root / SessionOptions().store if objects.is_url(place) else Path(place)
+
+
+def baselines_of(
+    named: str | None, root: Path, invocation: Path, file: Mapping[str, Any] | None = None
+) -> str:
+    """Where baselines are kept: the same folder, or a URL.
+
+    Raises:
+        UsageError: a URL that can be no store's.
+    """
+    said = named or _text(_read_file(root) if file is None else file, "store", SessionOptions().store)
+    if objects.is_url(said):
+        objects.check_url(said)
+        return said
+    return str((invocation if named else root) / said)
 
 
 def _command_line(option: Mapping[str, Any], servers: Mapping[str, Layer]) -> Layer:
@@ -175,7 +216,7 @@ def _command_line(option: Mapping[str, Any], servers: Mapping[str, Layer]) -> La
 
 def _attached(option: Mapping[str, Any], store: Path) -> Layer:
     """A server that was brought up before stands for whatever else is said."""
-    counted = {name: option[f"infer_{name}"] for name in ("save", "compare")}
+    counted = {name: option[f"infer_{name}"] for name in ("save", "compare", "against")}
     counted["boots"] = (option["infer_boots"] or 1) > 1
     if refused := [f"--infer-{name}" for name, given in counted.items() if given]:
         raise UsageError(
@@ -270,6 +311,18 @@ def _whole(value: object, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise UsageError(f"{name} is not a whole number", seen=repr(value), do=f"write {name} = 3")
     return value
+
+
+def _factor(value: object) -> int:
+    """`3x`, or 3: how many times the planned requests."""
+    text = str(value).strip().removesuffix("x")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_EXTEND:
+        raise UsageError(
+            f"a run is extended to a whole number of times its requests, {MOST_EXTEND} at most",
+            seen=f"extend: {value!r}",
+            do="write --infer-extend=3x, or 1x for no extension",
+        )
+    return int(text)
 
 
 def _judge(margins: Mapping[str, Any]) -> JudgeOptions:

@@ -6,8 +6,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge import gate
+from pytest_inferforge.baselines import vanished
+from pytest_inferforge.pytest_plugin import planning
 from pytest_inferforge.report import document, text
 from pytest_inferforge.report.text import Line
+from pytest_inferforge.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,6 +41,9 @@ def collection_lines(session: InferSession) -> list[str]:
     lines.append(f"inferforge: {'; '.join(servers)}; boots {settings.boots}; {what}")
     lines += _notes(declared)
     lines += [f"  {line}" for line in session.reaped]
+    if settings.gate.plan:
+        plan = planning.lines(list(declared), session.reference, settings)
+        return lines + [f"  {line}" for line in plan]
     if settings.compare is not None:
         detectable = session.detectable()
         count = len(session.reference)
@@ -68,10 +74,12 @@ def summary(session: InferSession, saved: Sequence[str]) -> list[Line]:
     for done in session.runs.finished:
         lines += text.run_lines(done.run, _server(session, done))
         if session.comparisons and (found := session.comparisons.get(done.key)):
-            lines.append(Line(text=f"  against baseline {session.settings.compare}:"))
+            lines.append(Line(text=f"  against {_reference(session)}:"))
             lines += text.comparison_lines(found)
+        lines += _variant_lines(session, done)
         lines.append(Line(text=""))
     lines += [Line(text=line) for line in _comparing(session)]
+    lines += _missing(session)
     lines += [Line(text=line) for line in saved]
     if session.settings.quick:
         lines.append(Line(text="--infer-quick: nothing was judged", markup={"yellow": True}))
@@ -94,13 +102,44 @@ def content(session: InferSession, exit_reason: str) -> dict[str, Any]:
         },
         boots={done.key: [_told(boot) for boot in done.run.boots] for done in session.runs.finished},
         names={
-            done.key: (done.run.nodeid, done.run.name or None, done.run.class_name or None)
+            done.key: (
+                done.run.nodeid,
+                done.run.name or None,
+                done.run.class_name or None,
+                done.run.variant or None,
+            )
             for done in session.runs.finished
         },
-        comparisons=[c for found in (session.comparisons or {}).values() for c in found],
+        comparisons=[c for found in (session.comparisons or {}).values() for c in found]
+        + [c for varied in session.runs.varied.values() for c in varied.comparisons],
+        more_boots={"boots": more.boots, "seconds": more.seconds} if (more := session.more) else {},
         baseline=session.settings.compare,
         not_selected=_not_selected(session),
+        not_exercised=vanished.names(session.not_exercised),
     )
+
+
+def _reference(session: InferSession) -> str:
+    """What this session is compared with, in words."""
+    settings = session.settings
+    named = [f"baseline {settings.compare}"] if settings.compare else []
+    named += [f"the server {settings.gate.against}"] if settings.gate.against else []
+    return " and ".join(named)
+
+
+def _variant_lines(session: InferSession, done: Finished) -> list[Line]:
+    """The comparison of a variant with the first one, and after the last what was expected."""
+    for key, varied in session.runs.varied.items():
+        if done.run.class_name or not done.key.startswith(f"{key}::variant="):
+            continue
+        found = [c for c in varied.comparisons if c.nodeid.startswith(done.key)]
+        lines = [Line(text=f"  against {found[0].reference}:")] if found else []
+        lines += text.comparison_lines(found) if found else []
+        if done.run.variant == list(varied)[-1]:
+            said = varied.missed or varied.doubt or "shown"
+            lines.append(Line(text=f"  expected {varied.expect}: {said}"))
+        return lines
+    return []
 
 
 def _told(boot: RunBoot) -> dict[str, Any]:
@@ -132,7 +171,7 @@ def _server(session: InferSession, done: Finished) -> str:
 def _comparing(session: InferSession) -> list[str]:
     """What stands between this session and its baseline beside the tables."""
     lines: list[str] = []
-    if session.settings.compare is None:
+    if session.settings.compare is None and session.settings.gate.against is None:
         return lines
     if session.comparisons is None:
         lines.append("no comparison was selected, so nothing was compared")
@@ -142,12 +181,27 @@ def _comparing(session: InferSession) -> list[str]:
             for c in found:
                 tally[c.verdict] = tally.get(c.verdict, 0) + 1
         counted = ", ".join(f"{n} {verdict}" for verdict, n in tally.items())
-        lines.append(f"comparisons with baseline {session.settings.compare}: {counted or 'none'}")
+        lines.append(f"comparisons with {_reference(session)}: {counted or 'none'}")
+    if session.more is not None and session.more.boots:
+        spent = format_value(session.more.seconds, "s")
+        lines.append(
+            f"{session.more.boots} boots beyond the plan, in {spent}: {'; '.join(session.more.news)}"
+        )
     if session.changed:
         lines.append(f"changed since the baseline: {'; '.join(session.changed)}")
     if n := _not_selected(session):
         lines.append(f"{n} comparison{'' if n == 1 else 's'} of the baseline not selected")
     return lines
+
+
+def _missing(session: InferSession) -> list[Line]:
+    """The tests that the baseline has and this session has not."""
+    missing = session.not_exercised
+    if not missing:
+        return []
+    current = session.result(complete=False, accepted=False)
+    renamed = vanished.renamed(current, session.reference, missing)
+    return text.missing_lines(vanished.names(missing), renamed, fails=session.incomplete_fails)
 
 
 def _not_selected(session: InferSession) -> int:
@@ -166,4 +220,4 @@ def _verdict(session: InferSession) -> str:
         return "observed"
     if session.errors:
         return "error"
-    return "fail" if session.failed_items else "pass"
+    return "fail" if session.failed_items or session.incomplete_fails else "pass"

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from pytest_inferforge.records import Comparison, SessionResult, SloResult, TestResult
 
-    Name = tuple[str, str | None, str | None]
+    Name = tuple[str, str | None, str | None, str | None]
 
 SCHEMA = 1
 _COMPARISON = (
     "nodeid", "metric", "verdict", "ratio", "lower", "upper", "p", "p_adjusted", "mde_ratio", "reference",
-    "reference_value", "value", "margin", "n_reference", "n_current_boots", "reason",
+    "reference_value", "value", "margin", "n_reference", "n_current_boots", "evidence", "slots",
+    "trend_ratio", "reason",
 )  # fmt: skip
 _SLO = (
     "text",
@@ -51,12 +52,14 @@ def document(
     comparisons: Sequence[Comparison],
     baseline: str | None,
     not_selected: int,
+    not_exercised: Sequence[str],
+    more_boots: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The document as plain values.
 
     `tests`: every run, also those that no baseline keeps. `slos`: by the key of a test. `boots`: by the same
     key, what else is told of each boot. `names`: key -> (node id, name of a run made by hand, class of
-    requests).
+    requests, variant).
     """
     return {
         "schema": SCHEMA,
@@ -70,6 +73,8 @@ def document(
             "fingerprint": asdict(result.fingerprint),
             "source": dict(result.source),
             "comparisons_not_selected": not_selected,
+            "not_exercised": list(not_exercised),
+            "more_boots": dict(more_boots),
         },
         "tests": [
             _test(test, slos.get(test.nodeid, ()), boots.get(test.nodeid, ()), names) for test in tests
@@ -93,10 +98,10 @@ def _test(
     more: Sequence[Mapping[str, Any]],
     names: Mapping[str, Name],
 ) -> dict[str, Any]:
-    nodeid, name, class_name = names.get(test.nodeid, (test.nodeid, None, None))
+    nodeid, name, class_name, variant = names.get(test.nodeid, (test.nodeid, None, None, None))
     return {
         "nodeid": nodeid,
-        "variant": None,
+        "variant": variant,
         "class": class_name,
         "name": name,
         "workload": dict(test.workload),
@@ -118,12 +123,12 @@ def _test(
 
 
 def _comparison(c: Comparison, names: Mapping[str, Name], baseline: str | None) -> dict[str, Any]:
-    nodeid, name, class_name = names.get(c.nodeid, (c.nodeid, None, None))
+    nodeid, name, class_name, variant = names.get(c.nodeid, (c.nodeid, None, None, None))
     plain = {key: getattr(c, key) for key in _COMPARISON}
     return {
         **plain,
         "nodeid": nodeid,
-        "variant": None,
+        "variant": variant,
         "class": class_name,
         "name": name,
         "baseline": baseline,

@@ -41,6 +41,7 @@ class Line:
 def run_lines(run: Run, server: str) -> list[Line]:
     """What one run measured, and each of its SLOs."""
     title = run.nodeid + (f" [{run.name}]" if run.name else "")
+    title += f", variant {run.variant}" if run.variant else ""
     if run.class_name:
         return [
             Line(text=f"{title}, class {run.class_name}", markup={"bold": True}),
@@ -121,18 +122,21 @@ def run_properties(run: Run) -> dict[str, object]:
 def comparison_lines(comparisons: Sequence[Comparison]) -> list[Line]:
     """A table of one test's comparisons, and a sentence for each that is not plainly green."""
     lines = _table(
-        ("metric", "now", "baseline", "change", "90 % interval", "verdict", ""),
+        ("metric", "now", "reference", "change", "90 % interval", "verdict", ""),
         [(_comparison_row(c), _markup(c.verdict)) for c in comparisons],
     )
     return lines + [
-        Line(text=f"    {c.metric}: {c.reason}")
+        Line(text=f"    {c.metric}: {line}")
         for c in comparisons
         if c.reason and (c.verdict is not ComparisonVerdict.NOT_REGRESSED or "worse" in c.reason)
+        for line in (c.reason, *_turns(c))
     ]
 
 
-def comparison_failure(comparisons: Sequence[Comparison], changed: Iterable[str]) -> str:
-    """The message of a `.regression` item: a sentence, a table, what else changed."""
+def comparison_failure(
+    comparisons: Sequence[Comparison], changed: Iterable[str], moved: Sequence[str] = ()
+) -> str:
+    """The message of a `.regression` item: a sentence, a table, what else changed and what moved with it."""
     red = [c for c in comparisons if c.verdict is ComparisonVerdict.REGRESSED]
     reference = comparisons[0].reference if comparisons else "its baseline"
     if red:
@@ -145,6 +149,18 @@ def comparison_failure(comparisons: Sequence[Comparison], changed: Iterable[str]
     lines = [head, *(line.text for line in comparison_lines(comparisons))]
     if what := list(changed):
         lines.append(f"  changed since the baseline: {'; '.join(what)}")
+    if moved:
+        lines.append(f"  moved with it: {'; '.join(moved)}")
+    return "\n".join(lines)
+
+
+def variants_failure(why: str, comparisons: Sequence[Comparison]) -> str:
+    """The message of a test whose variants are not what was expected of them."""
+    lines = [why]
+    for nodeid in dict.fromkeys(c.nodeid for c in comparisons):
+        found = [c for c in comparisons if c.nodeid == nodeid]
+        lines.append(f"  {nodeid.rpartition('variant=')[2]} against {found[0].reference}:")
+        lines += [line.text for line in comparison_lines(found)]
     return "\n".join(lines)
 
 
@@ -173,6 +189,18 @@ def detectable_lines(found: Mapping[tuple[str, str], float | None]) -> list[str]
         quantity = metric(name).quantity
         by_test.setdefault(nodeid, []).append(f"{name} {_detectable(ratio, quantity.direction)}")
     return [f"  {nodeid}: {', '.join(parts)}" for nodeid, parts in by_test.items()]
+
+
+def missing_lines(missing: Sequence[str], renamed: Mapping[str, str], *, fails: bool) -> list[Line]:
+    """Tests of the baseline that were not measured; `renamed`: new test -> the one that it may have been."""
+    markup = {"red": True} if fails else {"yellow": True}
+    said = f"{_plural(len(missing), 'baseline')} not exercised: {', '.join(missing)}"
+    if fails:
+        said += " (the strict policy fails the session for it)"
+    return [
+        Line(text=said, markup=markup),
+        *(Line(text=f"  {new} has no baseline; renamed from {old}?") for new, old in renamed.items()),
+    ]
 
 
 # -- private ---------------------------------------------------------------------------------------------
@@ -218,17 +246,33 @@ def _explain(r: SloResult) -> bool:
 
 def _comparison_row(c: Comparison) -> tuple[str, ...]:
     unit = metric(c.metric).quantity.unit
-    interval = "-" if c.lower is None or c.upper is None else f"{_change(c.lower)} .. {_change(c.upper)}"
-    size = f"{_plural(c.n_reference, 'session')} x {_plural(c.n_current_boots, 'boot')}"
+    share = unit == "ratio" and c.reference_value is not None
+    base = c.reference_value if share else None
+    known = c.lower is not None and c.upper is not None
+    interval = f"{_change(c.lower, base)} .. {_change(c.upper, base)}" if known else "-"
+    what = "boot" if c.slots else "session"
+    size = f"{_plural(c.n_reference, what)} x {_plural(c.n_current_boots, 'boot')}"
     values = format_value(c.value, unit), format_value(c.reference_value, unit)
     return (
-        c.metric, *values, _change(c.ratio), interval, str(c.verdict), size,
+        c.metric, *values, _change(c.ratio, base), interval, str(c.verdict), size,
     )  # fmt: skip
 
 
-def _change(ratio: float | None) -> str:
+def _turns(c: Comparison) -> list[str]:
+    """The boots of both sides, in their order."""
+    if not c.slots:
+        return []
+    unit = metric(c.metric).quantity.unit
+    sides = {name: [format_value(v, unit) for side, v in c.slots if side == name] for name, _ in c.slots}
+    return ["; ".join(f"{name} {', '.join(values)}" for name, values in sorted(sides.items(), reverse=True))]
+
+
+def _change(ratio: float | None, share: float | None = None) -> str:
+    """`share`: what a share was before: its change is told in points."""
     if ratio is None:
         return "-"
+    if share is not None and math.isfinite(ratio):
+        return f"{(ratio - 1.0) * share * 100:+.1f} pt"
     if not math.isfinite(ratio):
         return "unbounded"
     return f"{(ratio - 1.0) * 100:+.1f} %"

@@ -31,6 +31,7 @@ class ServerPool:
         leases: Leases | None = None,
     ) -> None:
         self.boots = 0
+        self.boot_s: dict[ServerSpec, float] = {}  # wall time of the newest boot, the first token included
         self._run_dir = run_dir
         self._clock = clock
         self._notes = notes
@@ -90,6 +91,7 @@ class ServerPool:
         self.close()
         self._last = spec
         self.boots += 1
+        began = self._clock()
         self._live = boot(
             spec,
             run_dir=self._run_dir,
@@ -100,6 +102,7 @@ class ServerPool:
             say=self._say,
             leases=self._leases,
         )
+        self.boot_s[spec] = self._clock() - began
         return self._live
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from pytest_inferforge import metrics, units
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.measures import Limits
 
 Op = Literal["<", "<=", ">", ">="]
+Confidence = Literal["boot", "deploy"]
 
 _SATISFIES = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _OPERATOR = re.compile(r"<=|>=|=<|=>|<|>|\N{LESS-THAN OR EQUAL TO}|\N{GREATER-THAN OR EQUAL TO}")
@@ -32,7 +33,7 @@ class Slo:
     """One clause: `metric op limit`, the limit in the metric's base unit.
 
     Two spellings of the same clause are equal; `text` is what was written. `of`: the class of requests that
-    it is about, empty: all.
+    it is about, empty: all. `confidence`: what it is claimed of, the boots that are seen or the next one too.
     """
 
     text: str = field(compare=False)
@@ -41,6 +42,7 @@ class Slo:
     op: Op
     limit: float
     implicit: bool = field(default=False, compare=False)  # the error check that every load test has
+    confidence: Confidence = "boot"
 
     @property
     def allowed_share(self) -> float | None:
@@ -109,6 +111,27 @@ def from_keyword(name: str, value: str | float) -> Slo:
             do=f'write the operator: {name}="< {limit}" or {name}="> {limit}"',
         )
     return parse(f"{words} {'<' if metric.quantity.direction == 'lower' else '>='} {limit}")
+
+
+def claimed_of(slo: Slo, confidence: object) -> Slo:
+    """The clause with what it is claimed of: "boot", the boots that are seen, or "deploy", the next one too.
+
+    Raises:
+        UsageError: neither, or a clause that says nothing of boots that were not seen.
+    """
+    if confidence not in ("boot", "deploy"):
+        raise UsageError(
+            "unknown confidence", seen=repr(confidence), do='write confidence="boot" or confidence="deploy"'
+        )
+    quantity = slo.metric.quantity
+    of_boots = quantity.telemetry or quantity.unit == "change" or quantity.id == "capacity_req_per_s"
+    if confidence == "deploy" and of_boots:
+        raise UsageError(
+            f"{slo.metric.id} says nothing of the next boot: the worst of those seen is judged",
+            seen=f'{slo.text}, confidence="deploy"',
+            do="give this limit an infer_slo marker of its own, without confidence",
+        )
+    return replace(slo, confidence=confidence)
 
 
 def needed(slo: Slo, alpha: float) -> int | None:

@@ -24,6 +24,7 @@ CAPACITY = "capacity_req_per_s"
 DRIFTS = {"ttft_drift_ratio": "ttft_s", "tpot_drift_ratio": "tpot_s", "server_memory_drift_ratio": None}
 """Drift -> the latency that drifts; None: the server's memory."""
 ONE_BOOT = "this holds for this boot: another start of the server was not seen"
+NEXT_BOOT = "this holds for the next boot"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,21 @@ def slices(quantity_id: str, table: RequestTable, evidence: Evidence, n: int) ->
         return np.empty(0)
     place = np.minimum((n * (when - when.min()) / np.ptp(when)).astype(int), n - 1)
     return np.array([np.median(values[place == k]) for k in range(n) if (place == k).any()])
+
+
+def common_notes(slo: Slo, boots: int) -> list[str]:
+    """What a reader must know beside the numbers."""
+    notes = [slo.note] if slo.note else []
+    if slo.confidence == "deploy":
+        return [*notes, NEXT_BOOT]
+    return [*notes, ONE_BOOT] if boots == 1 else notes
+
+
+def too_few_boots(slo: Slo, boots: int, options: JudgeOptions) -> str | None:
+    """Why nothing can be said of the next boot; None: it can, or nobody asked."""
+    if slo.confidence != "deploy" or boots >= options.deploy_boots:
+        return None
+    return f"the next boot is told from at least {options.deploy_boots} valid boots, and there are {boots}"
 
 
 def undecided(slo: Slo, reason: str) -> SloResult:

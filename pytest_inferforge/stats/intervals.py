@@ -13,7 +13,7 @@ import numpy as np
 from scipy import special
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,33 +43,28 @@ def binomial_upper(x: float, n: float, alpha: float) -> float:
     return float(special.betainccinv(x + 1.0, n - x, alpha))
 
 
-def quantile_upper(samples: Floats, q: float, alpha: float, design_effect: float) -> float | None:
-    """What the q-quantile is shown to be at most, in the unit of the samples (any order, +inf = failed).
+def quantile_upper(samples: Floats, shown: Callable[[Bools], bool]) -> float | None:
+    """What a quantile is shown to be at most, in the unit of the samples (any order, +inf = failed).
 
-    It is the smallest limit c for which `binomial_upper(#(samples > c) / D, n / D)` is within 1 - q.
-    None: unbounded, there are too few samples for this q.
+    `shown(over)`: whether exceedances like these, bool (n,) in the samples' order, show that no more of them
+    than allowed exceed. The bound is the smallest sample for which they do. None: unbounded, there are too
+    few samples.
 
-    Source: order-statistic bound, Wilks 1941; with D = 1 its rank is the smallest r with
+    Source: order-statistic bound, Wilks 1941; with the exact binomial rule its rank is the smallest r with
     `binom.cdf(r - 1, n, q) >= 1 - alpha`.
     """
-    n = len(samples)
-
-    def too_many(over: int) -> bool:
-        return binomial_upper(over / design_effect, n / design_effect, alpha) > 1.0 - q
-
-    allowed = bisect.bisect_left(range(n), True, key=too_many) - 1
-    return None if allowed < 0 else _order_statistic(samples, n - allowed)
+    ordered = np.sort(samples)
+    n = len(ordered)
+    kept = bisect.bisect_left(range(n), True, key=lambda k: not shown(samples > ordered[n - 1 - k])) - 1
+    return None if kept < 0 else float(ordered[n - 1 - kept])
 
 
-def quantile_lower(samples: Floats, q: float, alpha: float, design_effect: float) -> float | None:
-    """What the q-quantile is shown to be at least; None: unbounded. Otherwise as `quantile_upper`."""
-    n = len(samples)
-
-    def shown(over: int) -> bool:
-        return binomial_lower(over / design_effect, n / design_effect, alpha) > 1.0 - q
-
-    least = bisect.bisect_left(range(n + 1), True, key=shown)
-    return None if least > n else _order_statistic(samples, n - least + 1)
+def quantile_lower(samples: Floats, shown: Callable[[Bools], bool]) -> float | None:
+    """What a quantile is shown to be at least; None: unbounded. `shown(over)`: more exceed than allowed."""
+    ordered = np.sort(samples)
+    n = len(ordered)
+    least = bisect.bisect_left(range(1, n + 1), True, key=lambda k: shown(samples >= ordered[n - k])) + 1
+    return None if least > n else float(ordered[n - least])
 
 
 def needed_requests(q: float, alpha: float, exceedances: int = 0) -> int:
@@ -120,8 +115,14 @@ def mean_bounds(values: Floats, alpha: float) -> tuple[float, float | None, floa
 
 def batch_means(values: Floats, batches: int) -> Floats:
     """float64 (min(batches, n),): means of consecutive stretches of nearly equal length, in order."""
-    parts = min(batches, len(values))
-    return np.array([part.mean() for part in np.array_split(values, parts)]) if parts else np.empty(0)
+    n = len(values)
+    parts = min(batches, n)
+    if not parts:
+        return np.empty(0)
+    sizes = np.full(parts, n // parts)
+    sizes[: n % parts] += 1
+    found: Floats = np.add.reduceat(values, np.cumsum(sizes) - sizes) / sizes
+    return found
 
 
 def design_effect(indicators: Sequence[Bools], batches: int) -> float:
@@ -147,13 +148,18 @@ def design_effect(indicators: Sequence[Bools], batches: int) -> float:
     return max(found)
 
 
+def next_boot_factor(boots: int, alpha: float) -> float:
+    """What the design effect is multiplied by for a claim about the next boot: (t / z) ** 2; >= 2 boots.
+
+    Source: Korn & Graubard 1998, clusters being boots.
+    """
+    t, z = special.stdtrit(boots - 1, 1.0 - alpha), special.ndtri(1.0 - alpha)
+    return float((t / z) ** 2)
+
+
 def _batch_variance(values: Floats, batches: int) -> float | None:
     """Variance of batch means times the batch's length; None: too few values for batches of two."""
     parts = min(batches, len(values) // 2)
     if parts < 2:
         return None
     return float(batch_means(values, parts).var(ddof=1)) * len(values) / parts
-
-
-def _order_statistic(samples: Floats, rank: int) -> float:
-    return float(np.partition(samples, rank - 1)[rank - 1])

@@ -22,14 +22,17 @@ def mde_ratio(sd: float, n: int, m: int, alpha: float, power: float) -> float:
     return math.exp(_reach(n, m, alpha, power) * sd)
 
 
-def detectable_shift(sd: float, n: int, m: int, alpha: float, power: float, margin_shift: float) -> float:
+def detectable_shift(
+    sd: float, n: int, m: int, alpha: float, power: float, margin_shift: float, spent_df: int = 2
+) -> float:
     """What the whole rule sees with that power: significant *and* at least the margin apart.
 
     All shifts are on the scale of `sd` (`exp` of one is a ratio). Never below `margin_shift`: a smaller
-    change is not red, however well it is measured.
+    change is not red, however well it is measured. `spent_df`: degrees of freedom that the fit takes, 3 with
+    a trend.
     """
     se = sd * math.sqrt(1.0 / n + 1.0 / m)
-    df = float(n + m - 2)
+    df = float(n + m - spent_df)
     threshold = max(float(special.stdtrit(df, 1.0 - alpha)) * se, margin_shift)
     return threshold + float(special.stdtrit(df, power)) * se
 
@@ -44,6 +47,15 @@ def more_sessions(sd: float, n: int, m: int, alpha: float, power: float, shift: 
     reach = (special.stdtrit(df, 1.0 - alpha) + special.stdtrit(df, power)) * np.sqrt(1.0 / sizes + 1.0 / m)
     enough = np.flatnonzero(reach * sd <= shift)
     return int(sizes[enough[0]]) - n if len(enough) else None
+
+
+def pairs_needed(sd: float, alpha: float, power: float, shift: float) -> int | None:
+    """How many pairs of boots, measured in turns, would show a worsening of `shift`; None: not `MOST`."""
+    pairs = np.arange(2, MOST + 1)
+    df = 2.0 * pairs - 3.0
+    reach = (special.stdtrit(df, 1.0 - alpha) + special.stdtrit(df, power)) * np.sqrt(2.0 / pairs)
+    enough = np.flatnonzero(reach * sd <= shift)
+    return int(pairs[enough[0]]) if len(enough) else None
 
 
 def boots_a_session(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import ssl
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from pytest_inferforge.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_MODULE = "pytest_inferforge.testing.timetable_process"
 FAULTS = (
     "http_500", "http_429", "cut", "stalled", "bad_json", "error_event", "no_token",  # failures
     "drop",  # the connection is closed when the request comes in, without a byte of reply: cut
@@ -60,7 +62,8 @@ class Timetable:
     `tls_key`: PEM files; with them it speaks TLS. `tick_s`: tokens wait for the next multiple of it on the
     machine's monotonic clock, so that many streams are written together; None: each at its own time.
     `counts_tokens`: plain replies carry usage. `restart_after_index`: from that request on its metrics say
-    that it was started an hour later.
+    that it was started an hour later. `boots_file`: boots are counted there, and differ by `boot_sd` (of the
+    log of all times) and by `boot_drift` from one to the next.
     """
 
     ttft_s: float = 0.05
@@ -76,6 +79,9 @@ class Timetable:
     close: bool = False
     template_tokens: int = 3  # what a chat template would add
     port: int = 0
+    boots_file: str | None = None
+    boot_sd: float = 0.0
+    boot_drift: float = 0.0
     api_key: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -97,6 +103,15 @@ class TrueTimes:
         return self.tokens_s[-1] - self.received_s
 
 
+def command(timetable: Timetable, folder: Path) -> str:
+    """A command line for --infer-command that boots such a server; its files go to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.json"
+    config.write_text(json.dumps(asdict(timetable)))
+    words = [sys.executable, "-m", _MODULE, str(config), str(folder / "address")]
+    return f"{shlex.join(words)} {{port}}"
+
+
 class TimetableServer:
     """The server in a process of its own; a context manager."""
 
@@ -115,7 +130,7 @@ class TimetableServer:
         argv = [
             sys.executable,
             "-m",
-            "pytest_inferforge.testing.timetable_process",
+            _MODULE,
             str(config),
             str(address),
         ]

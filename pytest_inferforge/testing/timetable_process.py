@@ -1,4 +1,4 @@
-"""The process of a timetable server: `python -m pytest_inferforge.testing.timetable_process CONFIG ADDRESS`.
+"""A timetable server: `python -m pytest_inferforge.testing.timetable_process CONFIG ADDRESS [PORT]`.
 
 Its times are the truth that a client is checked against, so tokens are written by the same exact alarm that
 the client sends by, straight to the socket (under TLS through the event loop), and stamped right before.
@@ -29,6 +29,7 @@ import uvloop
 from pytest_inferforge.loadgen.dispatch import Alarm
 from pytest_inferforge.loadgen.priority import hurry
 from pytest_inferforge.testing import timetable_replies as replies
+from pytest_inferforge.testing.timetable_boots import of_this_boot
 
 _NS = 1_000_000_000
 
@@ -347,7 +348,8 @@ def _tls_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
 
 
 async def _serve(config: dict[str, Any], address: Path) -> None:
-    server = Timetabled(config)
+    slower = of_this_boot(config)
+    server = Timetabled({**config, "ttft_s": config["ttft_s"] * slower, "gap_s": config["gap_s"] * slower})
     await server.start()
     partial = address.with_suffix(".partial")
     partial.write_text(f"{'https' if server.tls else 'http'}://127.0.0.1:{server.port}")
@@ -359,5 +361,10 @@ async def _serve(config: dict[str, Any], address: Path) -> None:
     await asyncio.Event().wait()
 
 
+def main(config_path: str, address: str, port: str = "0") -> None:
+    config = json.loads(Path(config_path).read_text())
+    uvloop.run(_serve({**config, "port": int(port) or config["port"]}, Path(address)))
+
+
 if __name__ == "__main__":
-    uvloop.run(_serve(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])))
+    main(*sys.argv[1:])

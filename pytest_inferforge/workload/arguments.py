@@ -29,7 +29,7 @@ _OF_A_CLASS = (
 )  # fmt: skip
 ARGUMENTS = (
     *_OF_A_CLASS, "duration", "classes", "warmup", "timeout", "stall_timeout", "drain_timeout", "seed",
-    "transport",
+    "transport", "stop",
 )  # fmt: skip
 CLASS_ARGUMENTS = (*_OF_A_CLASS, "share")
 _EXAMPLE = (
@@ -70,6 +70,7 @@ def from_arguments(
         drain_timeout_s=_seconds(arguments.get("drain_timeout", defaults.drain_timeout_s), "drain_timeout"),
         seed=_whole(arguments.get("seed", defaults.seed), "seed", least=0),
         transport=_one_of(arguments.get("transport", "wire"), "transport", ("wire", "httpx")),
+        stop=_one_of(arguments.get("stop", "planned"), "stop", ("planned", "early")),
     )
     _check_whole(workload, arguments)
     return workload
@@ -204,6 +205,13 @@ def _check_whole(workload: Workload, arguments: Mapping[str, Any]) -> None:
             _check_ramp(lane.arrivals, workload.duration_s)
     if workload.stress and workload.duration_s is None and workload.requests is None:
         raise UsageError("a stress workload needs the length of a step", do='write duration="20 s"')
+    if workload.stop == "early" and (workload.stress or any(c.turns is not None for c in workload.classes)):
+        what = "stress" if workload.stress else "turns"
+        raise UsageError(
+            f"a run with {what} cannot be ended early",
+            seen='stop="early"',
+            do="drop stop: conversations go on after others ended, and a stress run ends by itself",
+        )
 
 
 def _check_ramp(closed: Closed, duration_s: float) -> None:

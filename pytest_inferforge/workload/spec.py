@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Api = Literal["completions", "chat"]
 Transport = Literal["wire", "httpx"]
+Stop = Literal["planned", "early"]
 FROM_FILE: Literal["file"] = "file"
 """`turns` of conversations that have as many as the prompt file gives them."""
 
@@ -77,7 +78,7 @@ class Workload:
 
     `arrivals`: shared by the classes that have none of their own; None: each has. `trace`: the file of a
     trace replay. `warmup`: requests before anything counts; None: as many as `LoadOptions.warmup_waves`
-    waves.
+    waves. `stop`: at its planned end, or once its SLOs are decided; the load is the same.
     """
 
     arrivals: Arrivals | None
@@ -91,6 +92,7 @@ class Workload:
     drain_timeout_s: float
     seed: int
     transport: Transport
+    stop: Stop = "planned"
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -205,7 +207,7 @@ class Workload:
         return "" if self.duration_s is None else units.format_value(self.duration_s, "s")
 
     def identity(self) -> dict[str, object]:
-        """Plain values that make two workloads equal; what only bounds a hang is not among them.
+        """Plain values that make two workloads equal; what only bounds a hang or ends it is not among them.
 
         Those of the only class stand beside the workload's own.
         """
@@ -229,7 +231,10 @@ class Workload:
             for c in self.classes
         )
         arrivals = None if self.arrivals is None else _few(self.arrivals, requests)
-        return replace(self, arrivals=arrivals, requests=requests, duration_s=None, classes=classes, warmup=1)
+        return replace(
+            self, arrivals=arrivals, requests=requests, duration_s=None, classes=classes, warmup=1,
+            stop="planned",
+        )  # fmt: skip
 
 
 _ALWAYS = ("prompt_tokens", "output_tokens", "api", "prefix_cache", "temperature", "extra_body")

@@ -1,5 +1,8 @@
 """pytest driven from outside, as its users do."""
 
+import datetime as dt
+from dataclasses import replace
+
 import pytest
 
 from pytest_inferforge.testing.suite import Suite
@@ -30,3 +33,22 @@ def timetable():
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def multiply():
+    """A function that makes so many sessions of the newest one in a baseline, a day apart, 0.4 % of noise."""
+
+    def make(store, name, count):
+        newest = store.load(name)[-1]
+        for k in range(count):
+            factor = 1.0 + 0.004 * (-1) ** k
+            tests = tuple(replace(t, boots=tuple(_scaled(b, factor) for b in t.boots)) for t in newest.tests)
+            began = dt.datetime.fromisoformat(newest.started_at) - dt.timedelta(days=k + 1)
+            store.save(name, replace(newest, id=f"copy-{k}", started_at=began.isoformat(), tests=tests))
+
+    return make
+
+
+def _scaled(boot, factor):
+    return replace(boot, metrics={name: value * factor for name, value in boot.metrics.items()})

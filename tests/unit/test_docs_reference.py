@@ -1,5 +1,6 @@
 """docs/reference.md against the code that it describes."""
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import pytest_inferforge
-from pytest_inferforge import floor, policy, run, table, units
+from pytest_inferforge import cli, floor, policy, run, table, units
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.engines import llamacpp
 from pytest_inferforge.engines.protocol import VOCABULARY
@@ -160,6 +161,33 @@ def test_the_command_takes_the_options_that_it_says():
     assert f"from `{added[0]}` to `{added[-1]}`, and `--infer-store`" in section("The command inferforge")
 
 
+def commands(parser, path=("inferforge",)):
+    """Path -> the options of every command that does something."""
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not inner:
+        return {" ".join(path): {o for action in parser._actions for o in action.option_strings}}
+    found = {}
+    for name, child in inner[0].choices.items():
+        found |= commands(child, (*path, name))
+    return found
+
+
+def test_every_command_is_in_the_table_with_its_options():
+    declared = commands(cli.parser())
+    del declared["inferforge keep"]  # what `up` starts
+    rows = re.findall(
+        r"^\| `(inferforge [a-z ]+[a-z]).*?` .*$", section("The command inferforge"), re.MULTILINE
+    )
+    assert set(rows) == set(declared)
+    for command, options in declared.items():
+        if command in ("inferforge up", "inferforge down"):
+            continue  # theirs are pytest's
+        row = next(r for r in section("The command inferforge").splitlines() if f"`{command}" in r)
+        assert options - {"-h", "--help", "--store", "--infer-store"} == set(
+            re.findall(r"--[a-z-]+", row)
+        ) - {f"--infer-{name}" for name in ("policy", "json", "under-test")}, command
+
+
 def test_the_json_example_has_the_servers_keys():
     shown = json.loads(re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)[1])
     (test,) = shown["tests"]
@@ -195,8 +223,8 @@ def test_what_the_server_fixture_offers():
 
 def test_columns_of_a_request_table():
     rows = dict(re.findall(r"^\| `\.(times|counts|texts)\[.*?` \| .*?: (.*) \|$", TEXT, re.MULTILINE))
-    assert re.findall(r"`(\w+)`", rows["times"]) == [*table._TIMES]
-    assert re.findall(r"`(\w+)`", rows["counts"]) == [*table._COUNTS]
+    assert re.findall(r"`(\w+)`", rows["times"]) == [*table.TIMES]
+    assert re.findall(r"`(\w+)`", rows["counts"]) == [*table.COUNTS]
     assert re.findall(r"`(\w+)`", rows["texts"]) == [*table._TEXTS]
 
 

@@ -89,7 +89,7 @@ def judge(current, reference, *, metric=MEAN, options=OPTIONS, **more):
         (0.1056, QUIET, "regressed", "worse by 5.6 %"),
         (0.103, QUIET, "not_regressed", "worse by 3 %, inside the margin of 5 %"),
         (0.100, QUIET, "not_regressed", "at the most worse by 1."),
-        (0.093, QUIET, "improved", "better by 7 %; accept it into the baseline"),
+        (0.093, QUIET, "improved", "better by 7 %, the margin is 5 %; accept it into the baseline"),
         (0.097, QUIET, "not_regressed", "better by 3 %, at the most better by"),
         (0.108, NOISY, "inconclusive", "cannot tell: better by 1.85 % to worse by 19 %"),
         (0.100, NOISY, "inconclusive", "cannot tell: better by 9.12 % to worse by 10.2 %"),

@@ -60,28 +60,44 @@ def test_no_number_of_requests_shows_a_maximum():
         intervals.needed_requests(1.0, 0.05)
 
 
+def upper(samples, q, effect=1.0):
+    """By the exact rule at 5 %."""
+    return intervals.quantile_upper(
+        np.asarray(samples),
+        lambda over: intervals.binomial_upper(over.sum() / effect, len(over) / effect, 0.05) <= 1 - q,
+    )
+
+
+def lower(samples, q, effect=1.0, alpha=0.05):
+    return intervals.quantile_lower(
+        np.asarray(samples),
+        lambda over: intervals.binomial_lower(over.sum() / effect, len(over) / effect, alpha) > 1 - q,
+    )
+
+
 @pytest.mark.parametrize(("n", "q"), [(59, 0.95), (300, 0.99), (1000, 0.99), (1000, 0.5), (37, 0.9)])
 def test_quantile_bounds_are_order_statistics(n, q):
     samples = np.random.default_rng(1).permutation(np.arange(1.0, n + 1))  # the r-th smallest is r
     rank = next(r for r in range(1, n + 1) if stats.binom.cdf(r - 1, n, q) >= 0.95)
-    assert intervals.quantile_upper(samples, q, 0.05, 1.0) == rank
+    assert upper(samples, q) == rank
     rank = max(r for r in range(1, n + 1) if stats.binom.sf(r - 1, n, q) >= 0.95)
-    assert intervals.quantile_lower(samples, q, 0.05, 1.0) == rank
+    assert lower(samples, q) == rank
 
 
 def test_quantile_bound_is_unbounded_below_the_needed_number():
-    assert intervals.quantile_upper(np.ones(298), 0.99, 0.05, 1.0) is None
-    assert intervals.quantile_upper(np.ones(299), 0.99, 0.05, 1.0) == 1.0
-    assert intervals.quantile_upper(np.ones(299), 0.99, 0.05, 1.1) is None
-    assert intervals.quantile_lower(np.ones(1), 0.01, 0.005, 1.0) is None
-    assert intervals.quantile_upper(np.empty(0), 0.99, 0.05, 1.0) is None
+    assert upper(np.ones(298), 0.99) is None
+    assert upper(np.ones(299), 0.99) == 1.0
+    assert upper(np.ones(299), 0.99, 1.1) is None
+    assert lower(np.ones(1), 0.01, alpha=0.005) is None
+    assert upper(np.empty(0), 0.99) is None
+    assert lower(np.empty(0), 0.99) is None
 
 
 def test_failures_push_the_quantile_to_infinity():
     samples = np.concatenate((np.ones(950), np.full(50, math.inf)))
-    assert intervals.quantile_upper(samples, 0.99, 0.05, 1.0) == math.inf
-    assert intervals.quantile_lower(samples, 0.99, 0.05, 1.0) == math.inf
-    assert intervals.quantile_upper(samples, 0.90, 0.05, 1.0) == 1.0
+    assert upper(samples, 0.99) == math.inf
+    assert lower(samples, 0.99) == math.inf
+    assert upper(samples, 0.90) == 1.0
 
 
 @given(
@@ -93,22 +109,27 @@ def test_failures_push_the_quantile_to_infinity():
 def test_quantile_bounds_and_binomial_rule_say_the_same(samples, limit, q, effect):
     column = np.array(samples)
     over, n = float((column > limit).sum()), len(column)
-    upper = intervals.quantile_upper(column, q, 0.05, effect)
-    lower = intervals.quantile_lower(column, q, 0.05, effect)
+    high, low = upper(column, q, effect), lower(column, q, effect)
     passes = intervals.binomial_upper(over / effect, n / effect, 0.05) <= 1 - q
     fails = intervals.binomial_lower(over / effect, n / effect, 0.05) > 1 - q
-    assert passes == (upper is not None and upper <= limit)
-    assert fails == (lower is not None and lower > limit)
+    assert passes == (high is not None and high <= limit)
+    assert fails == (low is not None and low > limit)
 
 
 def test_quantile_bound_covers_its_quantile():
     rng = np.random.default_rng(7)
     true = float(stats.lognorm.ppf(0.95, 0.5))
     draws = rng.lognormal(0.0, 0.5, (1000, 200))
-    above = sum((intervals.quantile_upper(d, 0.95, 0.05, 1.0) or math.inf) >= true for d in draws)
-    below = sum((intervals.quantile_lower(d, 0.95, 0.05, 1.0) or -math.inf) <= true for d in draws)
+    above = sum((upper(d, 0.95) or math.inf) >= true for d in draws)
+    below = sum((lower(d, 0.95) or -math.inf) <= true for d in draws)
     assert above >= 930  # 95 % and more, less 3 standard errors
     assert below >= 930
+
+
+@pytest.mark.parametrize("boots", [2, 3, 5, 20])
+def test_the_factor_of_the_next_boot_is_the_squared_ratio_of_t_and_z(boots):
+    expected = (stats.t.ppf(0.95, boots - 1) / stats.norm.ppf(0.95)) ** 2
+    assert intervals.next_boot_factor(boots, 0.05) == pytest.approx(expected)
 
 
 def test_needed_at_share_decides_and_one_less_does_not():

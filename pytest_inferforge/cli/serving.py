@@ -1,21 +1,21 @@
-"""The command `inferforge`: servers for the edit loop, and what this machine has."""
+"""Servers for the edit loop, and what this machine has: up, down, doctor."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_inferforge import engines, processes
+from pytest_inferforge.cli.terminal import say, settings_of
 from pytest_inferforge.engines import files, installation, launching
-from pytest_inferforge.errors import EngineError, InferforgeError, UsageError
+from pytest_inferforge.errors import EngineError, UsageError
 from pytest_inferforge.pytest_plugin import server_words, settings
-from pytest_inferforge.pytest_plugin.cmdline import add_boot_options, add_options
+from pytest_inferforge.pytest_plugin.cmdline import add_boot_options
 from pytest_inferforge.servers import kept
 from pytest_inferforge.servers.gpus import Leases
 from pytest_inferforge.servers.spec import ServerSpec
@@ -23,8 +23,9 @@ from pytest_inferforge.servers.supervisor import boot
 from pytest_inferforge.telemetry import nvml
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import argparse
 
+    from pytest_inferforge.cli.terminal import Commands
     from pytest_inferforge.pytest_plugin.settings import Settings
     from pytest_inferforge.servers.server import Server
 
@@ -34,53 +35,32 @@ _STORE = "where it is kept, as for pytest (default: .inferforge)"
 _DOCTOR = "say which engines, devices and programs this machine has"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 for a server that does not come up or go down, 2 for a usage error."""
-    parser = argparse.ArgumentParser(prog="inferforge", description="Tests of LLM inference servers.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (
-        commands.add_parser("up", help=_UP, description=_UP),
-        commands.add_parser("keep"),  # what `up` starts; it has no help
-    ):
+def add(commands: Commands) -> None:
+    """Declare up, keep, down and doctor."""
+    up = commands.add_parser("up", help=_UP, description=_UP)
+    keep = commands.add_parser("keep")  # what `up` starts; it has no help
+    for command, run in ((up, _up), (keep, _keep)):
         command.add_argument("name", nargs="?", default="default", help="a server of the project's file")
         add_boot_options(command.add_argument)
         command.add_argument("--infer-store", metavar="DIR", help=_STORE)
+        command.set_defaults(run=run)
     down = commands.add_parser("down", help=_DOWN, description=_DOWN)
     down.add_argument("name", nargs="?", default="default", help="what `up` was given")
     down.add_argument("--infer-store", metavar="DIR", help=_STORE)
+    down.set_defaults(run=_down)
     doctor = commands.add_parser("doctor", help=_DOCTOR, description=_DOCTOR)
     doctor.add_argument("--infer-python", metavar="PYTHON", help="look for engines in its environment")
-    given = list(sys.argv[1:] if argv is None else argv)
-    option = parser.parse_args(given)
-    option.arguments = given[1:]
-    try:
-        return _COMMANDS[option.command](option)
-    except EngineError as error:
-        _say(str(error), sys.stderr)
-        return 1
-    except InferforgeError as error:
-        _say(str(error), sys.stderr)
-        return 2
-
-
-class _Options:
-    """The options of the plugin, declared to argparse."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self.addoption = parser.add_argument
-
-    def getgroup(self, *_: str) -> _Options:
-        return self
+    doctor.set_defaults(run=_doctor)
 
 
 def _up(option: argparse.Namespace) -> int:
-    found = _settings(option)
+    found = settings_of(option)
     notes: list[str] = []
     _spec(option, found, notes)  # a mistake is said here, not in the keeper's log
     name = "" if option.name == "default" else option.name
     if (running := kept.find(found.store, option.name)) is not None:
-        _say(f"{option.name} is up already: {_described(running)}")
-        _say(f"to boot it anew: inferforge down {name}".rstrip())
+        say(f"{option.name} is up already: {_described(running)}")
+        say(f"to boot it anew: inferforge down {name}".rstrip())
         return 0
     log = found.store / "up" / f"{option.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -88,22 +68,22 @@ def _up(option: argparse.Namespace) -> int:
     argv = [sys.executable, "-m", "pytest_inferforge.cli", "keep", *option.arguments]
     keeper = processes.detach(argv, log_path=log)
     for note in notes:
-        _say(note)
-    _say(f"{option.name} boots; its keeper is process {keeper}, its log {log}")
+        say(note)
+    say(f"{option.name} boots; its keeper is process {keeper}, its log {log}")
     try:
         running = kept.await_note(option.name, found.store, keeper)
     except KeyboardInterrupt:
         with contextlib.suppress(ProcessLookupError):
             os.kill(keeper, signal.SIGTERM)
-        _say(f"{option.name} is ended before it was up", sys.stderr)
+        say(f"{option.name} is ended before it was up", sys.stderr)
         return 1
     attach = f"--infer-attach={name}".rstrip("=")
-    _say(f"{option.name} is up: {_described(running)}\nuse it with: pytest {attach} ...")
+    say(f"{option.name} is up: {_described(running)}\nuse it with: pytest {attach} ...")
     return 0
 
 
 def _keep(option: argparse.Namespace) -> int:
-    found = _settings(option)
+    found = settings_of(option)
     spec = _spec(option, found, [])
     gpus = nvml.open_gpus()
 
@@ -112,7 +92,7 @@ def _keep(option: argparse.Namespace) -> int:
             spec,
             run_dir=found.store / "up" / option.name,
             notes=files.running_folder(),
-            say=_say,
+            say=say,
             leases=Leases(gpus) if gpus else None,  # until this process ends
         )
 
@@ -129,7 +109,7 @@ def _down(option: argparse.Namespace) -> int:
             do="end that process",
             log_path=running.log,
         )
-    _say(f"{option.name} is down")
+    say(f"{option.name} is down")
     return 0
 
 
@@ -138,18 +118,18 @@ def _doctor(option: argparse.Namespace) -> int:
         kind = getattr(engines.engine(name), "KIND", None)
         if kind is not None and kind.ways:
             spec = ServerSpec(engine=name, python=option.infer_python)
-            _say(f"{name:14} {_installed(spec, kind)}")
+            say(f"{name:14} {_installed(spec, kind)}")
     embedded = importlib.util.find_spec("xllamacpp") is not None
-    _say(f"{'llama.cpp':14} {'embedded: xllamacpp' if embedded else '- no package xllamacpp here'}")
+    say(f"{'llama.cpp':14} {'embedded: xllamacpp' if embedded else '- no package xllamacpp here'}")
     try:
-        _say(f"{'containers':14} {launching.runtime()}")
+        say(f"{'containers':14} {launching.runtime()}")
     except EngineError as error:
-        _say(f"{'containers':14} - {error.seen}")
+        say(f"{'containers':14} - {error.seen}")
     gpus = nvml.open_gpus()
     for device in gpus.devices if gpus is not None else ():
-        _say(f"{'GPU':14} {device.name} {device.uuid}")
+        say(f"{'GPU':14} {device.name} {device.uuid}")
     if gpus is None:
-        _say(f"{'GPU':14} - none that NVML sees")
+        say(f"{'GPU':14} - none that NVML sees")
     return 0
 
 
@@ -159,14 +139,6 @@ def _installed(spec: ServerSpec, kind: launching.Kind) -> str:
     except EngineError as error:
         return f"- {error.seen}"
     return " ".join((*found.program, found.version or "")).rstrip()
-
-
-def _settings(option: argparse.Namespace) -> Settings:
-    """Of the options given here, and as if nothing were said of the others."""
-    unsaid = argparse.ArgumentParser()
-    add_options(_Options(unsaid))  # type: ignore[arg-type]
-    given = {**vars(unsaid.parse_args([])), **vars(option)}
-    return settings.read(given, Path.cwd(), Path.cwd(), settings.environment())
 
 
 def _spec(option: argparse.Namespace, found: Settings, notes: list[str]) -> ServerSpec:
@@ -196,14 +168,3 @@ def _ignore_in_git(store: Path) -> None:
 
 def _described(running: kept.Kept) -> str:
     return f"{running.engine} {running.model} at {running.url}"
-
-
-def _say(text: str, file: Any = None) -> None:
-    print(text, file=file or sys.stdout, flush=True)
-
-
-_COMMANDS = {"up": _up, "keep": _keep, "down": _down, "doctor": _doctor}
-
-
-if __name__ == "__main__":
-    sys.exit(main())
