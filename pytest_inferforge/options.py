@@ -36,6 +36,10 @@ class JudgeOptions:
     costly_boot_s: float = 240.0  # from here on only one confirming boot, unless pairs are asked for
     pinned_alpha_share: float = 0.2  # of alpha, for comparisons with the pinned reference
     pinned_margin_factor: float = 2.0
+    cusum_slack: float = 0.5  # standard deviations that a session may lie above its reference
+    cusum_height: float = 8.0  # of the sum of what is beyond: the alarm
+    step_alpha: float = 0.001  # of a change of level in the history
+    step_permutations: int = 1999
     gross_ratio: float = 1.5  # with one or two sessions, a mean worse by this factor is red
     margin_mean: float = 0.05
     margin_p50: float = 0.05

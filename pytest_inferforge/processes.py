@@ -317,6 +317,11 @@ def _cannot_start(argv: Sequence[str], reason: str) -> EngineError:
     )
 
 
+def in_this_terminal(argv: Sequence[str]) -> int:
+    """Run a program to its end as a person would here, Ctrl-C included; its exit code."""
+    return subprocess.run(list(argv), check=False).returncode
+
+
 def tail(path: Path, lines: int = 30, max_bytes: int = 65_536) -> str:
     """The last `lines` lines of a log, without colours and control characters; empty when there is none.
 

@@ -235,3 +235,42 @@ class Decision:
     reason: str
     at: str
     by: str | None = None  # git's user name or the login, as far as there is one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """One session in a series. `value` is in the metric's unit; `z`, `cusum`: None without a reference."""
+
+    session: SessionResult
+    value: float
+    z: float | None = None
+    cusum: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A step of the level: `first` is the first session after it, `described` how much worse or better."""
+
+    first: SessionResult
+    worse: bool
+    described: str
+    p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One metric of one test, oldest first, of the sessions that are comparable with the newest one.
+
+    `reference`: what the drift is measured against, in words. `alarm`: the session at which the sum of small
+    worsenings got too large, `began` where it began to rise; None: it did not. `left_out`: sessions under
+    other conditions.
+    """
+
+    nodeid: str
+    metric: str
+    moments: tuple[Moment, ...]
+    reference: str
+    alarm: SessionResult | None
+    began: SessionResult | None
+    changes: tuple[Change, ...]
+    left_out: int

@@ -50,7 +50,7 @@ ARROWS = {
         "servers", "slo", "table", "telemetry", "units", "validity", "workload",
     },
     "cli": {
-        "baselines", "codec", "engines", "errors", "gate", "options", "policy", "processes", "pytest_plugin",
+        "baselines", "codec", "engines", "errors", "gate", "metrics", "options", "policy", "processes", "pytest_plugin",
         "records", "report", "servers", "telemetry",
     },
     "__init__": {"errors", "run", "workload"},

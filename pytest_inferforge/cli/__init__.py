@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pytest_inferforge.cli import baselines, comparing, judging, serving
+from pytest_inferforge.cli import baselines, comparing, history, judging, serving
 from pytest_inferforge.cli.terminal import say
 from pytest_inferforge.errors import EngineError, InferforgeError
 
@@ -18,6 +18,7 @@ _MODULES = (
     baselines,
     comparing,
     judging,
+    history,
 )  # each has add(commands), which sets `run` of what it declares
 
 

@@ -35,16 +35,16 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 def settings_of(option: argparse.Namespace) -> Settings:
     """Of the options given here, and as if nothing were said of the others."""
     unsaid = argparse.ArgumentParser()
-    add_options(_Options(unsaid))  # type: ignore[arg-type]
+    add_options(OptionsOf(unsaid))  # type: ignore[arg-type]
     given = {**vars(unsaid.parse_args([])), **vars(option)}
     return settings.read(given, Path.cwd(), Path.cwd(), settings.environment())
 
 
-class _Options:
+class OptionsOf:
     """The options of the plugin, declared to argparse."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self.addoption = parser.add_argument
 
-    def getgroup(self, *_: str) -> _Options:
+    def getgroup(self, *_: str) -> OptionsOf:
         return self

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from pytest_inferforge import metrics
 from pytest_inferforge.gate import tails
+from pytest_inferforge.gate.abba import decided_by_turns
 from pytest_inferforge.gate.comparing import Screened, screen, suspicious
 from pytest_inferforge.gate.evidence import BEYOND, gated_with_tails, history_of, tail_metrics
 from pytest_inferforge.gate.scale import margin_of
-from pytest_inferforge.gate.abba import decided_by_turns
 from pytest_inferforge.gate.verdicts import Weighed, undecided
 from pytest_inferforge.gate.weighing import weigh
 from pytest_inferforge.records import Comparison, ComparisonVerdict

@@ -12,8 +12,8 @@ from pytest_inferforge.stats import tails
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_inferforge.gate.evidence import History
     from pytest_inferforge.gate.abba import Slot
+    from pytest_inferforge.gate.evidence import History
     from pytest_inferforge.records import BootResult, Comparison, SessionResult, TestResult
 
 _ALIKE = 1.1  # so much more requests on one side change nothing that matters

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_inferforge.pytest_plugin.declared import Declared
     from pytest_inferforge.pytest_plugin.settings import Settings
-    from pytest_inferforge.records import Comparison, SessionResult, TestResult
+    from pytest_inferforge.records import Comparison, Series, SessionResult, TestResult
 
 
 class InferSession:
@@ -244,6 +244,17 @@ class InferSession:
     def incomplete_fails(self) -> bool:
         """What the baseline has and this session has not is red under the strict policy."""
         return self.settings.policy == "strict" and bool(self.not_exercised)
+
+    def drifting(self) -> tuple[Series, ...]:
+        """Metrics whose small worsenings, session after session, have summed up to an alarm."""
+        if not self.reference:
+            return ()
+        current = self.result(complete=self.all_selected, accepted=False)
+        judge, under_test = self.settings.judge, self.settings.gate.under_test
+        series = gate.series_of(
+            [*self.reference, current], self.pinned, judge, steps=False, under_test=under_test
+        )
+        return tuple(s for s in series if s.alarm is not None)
 
     def moved_with(self, declared: Declared) -> tuple[str, ...]:
         """What telemetry of that test lies far from the stored sessions'."""

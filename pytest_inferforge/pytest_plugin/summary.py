@@ -187,6 +187,12 @@ def _comparing(session: InferSession) -> list[str]:
         lines.append(
             f"{session.more.boots} boots beyond the plan, in {spent}: {'; '.join(session.more.news)}"
         )
+    lines += [
+        f"drift for the worse: {s.nodeid} {s.metric}, alarm at session {s.alarm.id} against {s.reference};"
+        f" see inferforge history {session.settings.compare}"
+        for s in (session.drifting() if session.comparisons is not None else ())
+        if s.alarm is not None
+    ]
     if session.changed:
         lines.append(f"changed since the baseline: {'; '.join(session.changed)}")
     if n := _not_selected(session):

@@ -80,7 +80,8 @@ def _judge_mean(slo: Slo, boots: Sequence[RequestTable], options: JudgeOptions, 
     if unit == "batches":
         parts = _batches(slo, by_boot[0][0], options.batches, limits)
     value = float(np.mean([v for _, v in by_boot]))
-    _, lower, upper = intervals.mean_bounds(parts, options.alpha) if len(parts) else (value, None, None)
+    bounds = intervals.mean_bounds if unit == "boots" else intervals.batched_mean_bounds
+    _, lower, upper = bounds(parts, options.alpha) if len(parts) else (value, None, None)
     lower_is_better = slo.metric.quantity.direction == "lower"
     worst, best = (upper, lower) if lower_is_better else (lower, upper)
     verdict = SloVerdict.INCONCLUSIVE

@@ -93,7 +93,7 @@ class Fixed:
         return intervals.binomial_lower(x, n, self.alpha), intervals.binomial_upper(x, n, self.alpha)
 
     def effect(self, over: Bools) -> float:
-        return self.factor * intervals.design_effect(split(over, self.sizes), self.batches)
+        return self.factor * intervals.design_effect(split(over, self.sizes), self.batches, self.alpha)
 
     def decided(self, over: Bools) -> str:  # noqa: ARG002 (as of every rule)
         return ""

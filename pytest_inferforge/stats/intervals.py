@@ -113,6 +113,24 @@ def mean_bounds(values: Floats, alpha: float) -> tuple[float, float | None, floa
     return mean, mean - half, mean + half
 
 
+def batched_mean_bounds(batches: Floats, alpha: float) -> tuple[float, float | None, float | None]:
+    """As `mean_bounds` for the means of consecutive batches, wider where neighbours among them are alike.
+
+    The variance of the mean is taken 1 + 2 r times, r their lag-1 correlation, freed of its bias of -1 / k;
+    not where it is negative.
+
+    Source: Bartlett's formula for the variance of a mean, cut after lag 1: Priestley 1981, section 5.3.
+    """
+    mean, lower, upper = mean_bounds(batches, alpha)
+    left = batches - mean
+    spread = float((left**2).sum())
+    if lower is None or upper is None or spread <= 0.0:
+        return mean, lower, upper
+    alike = max(0.0, float((left[1:] * left[:-1]).sum()) / spread + 1.0 / len(batches))
+    wider = math.sqrt(1.0 + 2.0 * alike)
+    return mean, mean - wider * (mean - lower), mean + wider * (upper - mean)
+
+
 def batch_means(values: Floats, batches: int) -> Floats:
     """float64 (min(batches, n),): means of consecutive stretches of nearly equal length, in order."""
     n = len(values)
@@ -125,13 +143,14 @@ def batch_means(values: Floats, batches: int) -> Floats:
     return found
 
 
-def design_effect(indicators: Sequence[Bools], batches: int) -> float:
+def design_effect(indicators: Sequence[Bools], batches: int, alpha: float | None = None) -> float:
     """How many correlated requests are worth one independent one: D >= 1, for one indicator array a boot.
 
     D = max(1, D_batch, D_run): how much more the batch means of a boot, and the shares of the boots, vary
-    than those of independent requests would. 1 when nothing or everything exceeds.
+    than those of independent requests would. 1 when nothing or everything exceeds. `alpha`: of the bound
+    that D is for: what D_batch is above 1 is raised for the few batches it is estimated from. None: it is not.
 
-    Source: batch means; Korn & Graubard 1998 for n / D.
+    Source: batch means; Korn & Graubard 1998 for n / D and for the degrees of freedom.
     """
     boots = [b.astype(np.float64) for b in indicators if len(b)]
     if not boots:
@@ -142,6 +161,9 @@ def design_effect(indicators: Sequence[Bools], batches: int) -> float:
         return 1.0
     inside = [inflation for b in boots if (inflation := _batch_variance(b, batches)) is not None]
     found = [1.0, float(np.mean(inside)) / spread if inside else 1.0]
+    if alpha is not None and inside:
+        degrees = sum(min(batches, len(b) // 2) - 1 for b in boots if len(b) >= 4)
+        found[1] = 1.0 + (found[1] - 1.0) * _few_degrees(degrees, alpha)
     if len(boots) > 1:
         size = float(np.mean([len(b) for b in boots]))
         found.append(float(np.var([b.mean() for b in boots], ddof=1)) * size / spread)
@@ -153,8 +175,12 @@ def next_boot_factor(boots: int, alpha: float) -> float:
 
     Source: Korn & Graubard 1998, clusters being boots.
     """
-    t, z = special.stdtrit(boots - 1, 1.0 - alpha), special.ndtri(1.0 - alpha)
-    return float((t / z) ** 2)
+    return _few_degrees(boots - 1, alpha)
+
+
+def _few_degrees(degrees: int, alpha: float) -> float:
+    """How much a variance of so many degrees of freedom must be raised, where it is taken for known."""
+    return float((special.stdtrit(degrees, 1.0 - alpha) / special.ndtri(1.0 - alpha)) ** 2)
 
 
 def _batch_variance(values: Floats, batches: int) -> float | None:

@@ -37,7 +37,7 @@ def test_a_run_ends_when_its_slos_are_decided(suite, timetable):
     assert found["upper"] < 1.0
     assert test["boots"][0]["validity"]["verdict"] == "valid"
     assert "of 3000 requests: every SLO was decided" in done.output
-    assert "decided after 525 of them" in found["reason"]
+    assert "; decided after " in found["reason"]
 
 
 def test_a_run_that_fails_ends_early_too(suite, timetable):

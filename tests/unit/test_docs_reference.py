@@ -225,7 +225,7 @@ def test_columns_of_a_request_table():
     rows = dict(re.findall(r"^\| `\.(times|counts|texts)\[.*?` \| .*?: (.*) \|$", TEXT, re.MULTILINE))
     assert re.findall(r"`(\w+)`", rows["times"]) == [*table.TIMES]
     assert re.findall(r"`(\w+)`", rows["counts"]) == [*table.COUNTS]
-    assert re.findall(r"`(\w+)`", rows["texts"]) == [*table._TEXTS]
+    assert re.findall(r"`(\w+)`", rows["texts"]) == [*table.TEXTS]
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,31 @@ def test_mean_of_one_value_has_no_bounds_and_of_none_is_an_error():
         intervals.mean_bounds(np.empty(0), 0.05)
 
 
+def test_bounds_of_batches_are_students_unless_neighbours_are_alike():
+    apart = np.array([1.0, 1.2, 0.9, 1.1, 0.8, 1.3])
+    assert intervals.batched_mean_bounds(apart, 0.05) == intervals.mean_bounds(apart, 0.05)
+    alike = np.sort(apart)
+    mean, lower, upper = intervals.mean_bounds(alike, 0.05)
+    left = alike - mean
+    r = (left[1:] * left[:-1]).sum() / (left**2).sum() + 1 / 6
+    wider = math.sqrt(1 + 2 * r)
+    assert intervals.batched_mean_bounds(alike, 0.05) == pytest.approx(
+        (mean, mean - wider * (mean - lower), mean + wider * (upper - mean))
+    )
+    assert intervals.batched_mean_bounds(np.array([3.0]), 0.05) == (3.0, None, None)
+    assert intervals.batched_mean_bounds(np.ones(5), 0.05) == (1.0, 1.0, 1.0)
+
+
+def test_few_batches_are_paid_for():
+    rng = np.random.default_rng(3)
+    clumped = np.repeat(rng.random(200) < 0.1, 10)
+    plain, paid = (intervals.design_effect([clumped], 20, alpha) for alpha in (None, 0.05))
+    assert (paid - 1) / (plain - 1) == pytest.approx((stats.t.ppf(0.95, 19) / stats.norm.ppf(0.95)) ** 2)
+    two = [clumped, clumped]
+    plain, paid = (intervals.design_effect(two, 20, alpha) for alpha in (None, 0.05))
+    assert (paid - 1) / (plain - 1) == pytest.approx((stats.t.ppf(0.95, 38) / stats.norm.ppf(0.95)) ** 2)
+
+
 def test_batch_means_keep_order_and_cover_everything():
     assert intervals.batch_means(np.arange(6.0), 3).tolist() == [0.5, 2.5, 4.5]
     assert intervals.batch_means(np.arange(2.0), 5).tolist() == [0.0, 1.0]
