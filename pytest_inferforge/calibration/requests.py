@@ -48,11 +48,15 @@ def of_boot(test: TestResult, table: RequestTable, batches: int) -> OfRequests:
     )
 
 
-def belongs(table: RequestTable, boot: BootResult, gated: Sequence[str]) -> bool:
-    """Whether these are the requests of that boot: every gated metric that they tell is the boot's."""
-    told = {name: value for name in gated if (value := _value(table, name)) is not None}
-    return bool(told) and all(
-        math.isclose(boot.metrics.get(name, math.nan), value, rel_tol=_SAME) for name, value in told.items()
+def told(table: RequestTable, gated: Sequence[str]) -> dict[str, float]:
+    """The gated metrics, as far as the requests of one boot alone tell them."""
+    return {name: value for name in gated if (value := _value(table, name)) is not None}
+
+
+def belongs(boot: BootResult, said: Mapping[str, float]) -> bool:
+    """Whether what requests told is of that boot: every metric that they tell is the boot's."""
+    return bool(said) and all(
+        math.isclose(boot.metrics.get(name, math.nan), value, rel_tol=_SAME) for name, value in said.items()
     )
 
 

@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pytest_inferforge.cli import baselines, comparing, history, judging, serving
+from pytest_inferforge.cli import baselines, calibrating, comparing, history, judging, serving
 from pytest_inferforge.cli.terminal import say
-from pytest_inferforge.errors import EngineError, InferforgeError
+from pytest_inferforge.errors import EngineError, InferforgeError, MeasuringError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ _MODULES = (
     comparing,
     judging,
     history,
+    calibrating,
 )  # each has add(commands), which sets `run` of what it declares
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     option.arguments = given[1:]
     try:
         code: int = option.run(option)
-    except EngineError as error:
+    except (EngineError, MeasuringError) as error:
         say(str(error), sys.stderr)
         return 1
     except InferforgeError as error:

@@ -117,6 +117,28 @@ def run(arguments: Sequence[str], log: Path) -> Ran:
     return ran
 
 
+def refuse_empty(ran: Ran, *, first: bool) -> None:
+    """A session that measured nothing: when it is the first one, the others would not either.
+
+    Raises:
+        UsageError: pytest passed, so there was nothing to measure.
+        MeasuringError: something failed; the end of what it said is in the error.
+    """
+    if not first:
+        return
+    if ran.exit_code == 0:
+        raise UsageError(
+            "this suite has no load tests",
+            seen=f"pytest passed and measured nothing; {ran.log}",
+            do="name tests that use infer_run, or infer_load with a name",
+        )
+    raise MeasuringError(
+        "the first session measured nothing",
+        seen=f"exit code {ran.exit_code}; the end of {ran.log}:\n{ran.said}",
+        do="mend what it says; the whole log is there",
+    )
+
+
 def scratch(store: Path, command: str) -> Path:
     """A new folder for the sessions of one command; git ignores it."""
     folder = store / command / time.strftime("%Y%m%dT%H%M%S")

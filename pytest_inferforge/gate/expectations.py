@@ -23,6 +23,8 @@ def held_against(expect: str, comparisons: Sequence[Comparison], on: Sequence[st
     and none worse; another metric that is worse casts a doubt. "same": each is shown to differ by less than
     its margin, either way.
     """
+    if not comparisons:
+        return "", "nothing of it is compared"
     others = [c for c in comparisons if on and c.metric not in on]
     missed, doubt = _held(expect, [c for c in comparisons if not on or c.metric in on])
     paid = [c for c in others if c.verdict is ComparisonVerdict.REGRESSED]

@@ -91,13 +91,13 @@ class MoreBoots:
         slots: list[Slot] = []
         boots: dict[str, tuple[BootResult, ...]] = {}
         faults: list[str] = []
-        began = self._clock()
         for group in groups.values():
+            began = self._clock()
             found = measure(group)
+            self.seconds += self._clock() - began
             slots += found.slots
             boots.update(found.boots)
             faults += [found.fault] if found.fault else []
-        self.seconds += self._clock() - began
         return Measured(slots=tuple(slots), boots=boots, fault="; ".join(dict.fromkeys(faults)))
 
     def _turns_of(self, group: Sequence[Declared]) -> Measured:

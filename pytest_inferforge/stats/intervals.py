@@ -148,7 +148,7 @@ def design_effect(indicators: Sequence[Bools], batches: int, alpha: float | None
 
     D = max(1, D_batch, D_run): how much more the batch means of a boot, and the shares of the boots, vary
     than those of independent requests would. 1 when nothing or everything exceeds. `alpha`: of the bound
-    that D is for: what D_batch is above 1 is raised for the few batches it is estimated from. None: it is not.
+    that D is for: what D_batch is above 1 is raised, as it comes from few batches. None: it is not.
 
     Source: batch means; Korn & Graubard 1998 for n / D and for the degrees of freedom.
     """

@@ -236,3 +236,20 @@ def test_variants_that_cannot_be_meant(suite, servers, marker, said):
     done = suite.run()
     assert done.exit_code == 4, done.output
     assert said in done.output
+
+
+@pytest.mark.parametrize("tail", ["p99", "p95", "cvar95"])
+def test_the_tail_that_is_gated_is_chosen_in_the_projects_file(suite, servers, tail):
+    open_loop = CHAT.replace('"closed 8", requests=48', '"poisson 100 req/s", requests=60')
+    suite.write("test_a.py", open_loop)
+    file = suite.folder / "inferforge.toml"
+    file.write_text(f'tail = "{tail}"\n' + file.read_text())
+    done = suite.run("--infer-server=same", "--infer-against=fast", "--infer-pairs=2")
+    found = {c["metric"] for c in done.document["comparisons"]}
+    beside = set() if tail == "cvar95" else {"ttft_beyond_ratio"}
+    assert found == {"ttft_s.mean", f"ttft_s.{tail}", "tpot_s.mean", *beside}, done.output
+    for c in done.document["comparisons"]:
+        if c["metric"] == "ttft_beyond_ratio":
+            assert c["reference_value"] == pytest.approx(0.01 if tail == "p99" else 0.05, abs=0.01)
+    file.write_text(file.read_text().replace(f'tail = "{tail}"', 'tail = "p42"'))
+    assert "write one of: p99, p95, cvar95" in suite.run("--infer-server=same").output

@@ -313,6 +313,8 @@ def c(verdict, metric=MEAN, lower=0.99, upper=1.01):
         ("not slower", [c(V.REGRESSED)], "and it is slower: ttft_s.mean", ""),
         ("not slower", [c(V.INCONCLUSIVE)], "", "not shown to be as fast"),
         ("not slower", [c(V.INCOMPARABLE)], "", "could not be compared"),
+        ("not slower", [], "", "nothing of it is compared"),
+        ("faster", [], "", "nothing of it is compared"),
         ("same", [c(V.NOT_REGRESSED)], "", ""),
         ("same", [c(V.NOT_REGRESSED, lower=0.94)], "", "not shown to be the same"),
         ("same", [c(V.IMPROVED, lower=0.8, upper=0.9)], "and it is faster", ""),
