@@ -30,7 +30,8 @@ class Advice:
     `detectable`: stored sessions -> the smallest worsening that is red with the power asked for; `in_turns`:
     with pairs of boots in turns. `boots`: in every session, stored and current, that would show the margin
     with the wanted number of sessions; None: no number does, sessions themselves differ too much. `requests`:
-    on each boot, for the best mean at a given cost; None: not known, or boots do not differ.
+    on each boot, for the best mean or rate at a given cost; None: not known, boots do not differ, or the
+    metric is a quantile or a share, which are biased in few requests.
     """
 
     nodeid: str
@@ -120,6 +121,9 @@ def _boots(noise: Noise, alpha: float, shift: float, options: JudgeOptions) -> i
 
 def _requests(noise: Noise, options: JudgeOptions) -> int | None:
     """A block is one of the batches into which the requests of a boot are cut."""
+    metric = metrics.metric(noise.metric)
+    if noise.scale.share or metric.statistic not in (None, "mean"):
+        return None
     if not noise.boot_s or not noise.load_s or not noise.request_sd or not noise.boot_sd:
         return None
     blocks = min(options.batches, noise.requests)

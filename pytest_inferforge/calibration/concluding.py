@@ -48,12 +48,12 @@ def conclude(
     simulated: int,
     seed: int,
     store: str,
-    on_session: Callable[[int], None] = lambda _: None,
+    on_session: Callable[[int, int], None] = lambda *_: None,
 ) -> Calibration:
     """Everything that `sessions` of so many boots say of the gate.
 
     `requests`: of each boot whose requests are there. `simulated`: sessions for the false alarms, 0 for none.
-    `on_session`: told of each one that was simulated.
+    `on_session`: told of each one that was simulated, and of how many there will be.
     """
     options = gate_as.options
     noises = profile(sessions, requests, options)
@@ -114,7 +114,7 @@ def _alarms(
     slow: float,
     sessions: int,
     seed: int,
-    on_session: Callable[[int], None],
+    on_session: Callable[[int, int], None],
 ) -> list[Alarms]:
     """With a reference that can be booted, and without; where no boots can be had, or nobody knows how they
     differ, from stored sessions alone.
@@ -124,7 +124,11 @@ def _alarms(
     scatter = [n.as_scatter() for n in noises]
     ways = (simulating.TURNS, simulating.CONFIRMING) if apart else (simulating.STORED,)
     found = []
-    for way in ways if scatter else ():
+    for done, way in enumerate(ways if scatter else ()):
+
+        def tell(number: int, before: int = done * sessions) -> None:
+            on_session(before + number, len(ways) * sessions)
+
         plan = simulating.Plan(
             stored=options.wanted_sessions,
             boots=gate_as.boots,
@@ -135,7 +139,7 @@ def _alarms(
         rng = np.random.default_rng(seed)
         found.append(
             simulating.alarms(
-                scatter, plan, sessions=sessions, options=options, rng=rng, on_session=on_session
+                scatter, plan, sessions=sessions, options=options, rng=rng, on_session=tell
             )
         )
     return found

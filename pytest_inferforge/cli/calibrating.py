@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _CALIBRATE = "measure this machine's noise with sessions in which nothing is changed, and say what the gate can do"
 _NAME = "calibration"  # of the baseline in the scratch store
 _SESSIONS, _BOOTS, _SIMULATED = 5, 3, 1000
-_OFTEN = 100  # simulated sessions from one word to the next
+_OFTEN = 500  # simulated sessions from one word to the next
 
 
 def add(commands: Commands) -> None:
@@ -82,7 +82,7 @@ def _calibrate(option: argparse.Namespace) -> int:
         )
     rows = _of_requests(sessions, store, found.judge.batches)
     if option.simulate > 0:
-        say(f"simulating {option.simulate} sessions")
+        say("simulating sessions of this suite without a change")
     concluded = concluding.conclude(
         sessions,
         rows,
@@ -94,7 +94,7 @@ def _calibrate(option: argparse.Namespace) -> int:
         simulated=max(0, option.simulate),
         seed=found.load.seed,
         store=str(folder),
-        on_session=lambda number: None if number % _OFTEN else say(f"  {number}"),
+        on_session=lambda number, of: None if number % _OFTEN else say(f"  {number} of {of}"),
     )
     if not concluded.noises:
         raise UsageError(

@@ -147,12 +147,21 @@ def _suggestions(found: Calibration) -> list[str]:
             f"  margin {m.name}: {what}; {wanted} show {least} of its noisiest, {m.nodeid} {m.metric}"
         )
     said += _boots(found)
-    said += [
-        f"  requests: {a.nodeid} {a.metric}: {a.requests} a boot are worth their time, it has {n.requests}"
-        f" (a boot takes {format_value(n.boot_s, 's')}, its load {format_value(n.load_s, 's')})"
-        for n, a in zip(found.noises, found.advice, strict=True)
-        if a.requests is not None
-    ]
+    return said + _requests(found)
+
+
+def _requests(found: Calibration) -> list[str]:
+    """Of each test, by the metric that needs the most."""
+    most: dict[str, tuple[int, Noise]] = {}
+    for n, a in zip(found.noises, found.advice, strict=True):
+        if a.requests is not None and a.requests > most.get(n.nodeid, (0, n))[0]:
+            most[n.nodeid] = a.requests, n
+    said = []
+    for nodeid, (wanted, n) in most.items():
+        costs = f"a boot takes {format_value(n.boot_s, 's')}, its load {format_value(n.load_s, 's')}"
+        which = "fewer, on more boots," if wanted < n.requests else "more, on fewer boots,"
+        tells = f"{which} tell more of {n.metric} in the same time"
+        said.append(f"  requests: {nodeid} has {n.requests} a boot; best are {wanted}: {tells} ({costs})")
     return said
 
 
@@ -161,7 +170,7 @@ def _boots(found: Calibration) -> list[str]:
     if not known:
         return ["  boots: not known, with one boot a session"]
     wanted = _counted(found.options.wanted_sessions, "session")
-    hopeless = [a for _, a in known if a.boots is None]
+    hopeless = [(a, n.scale.share) for n, a in known if a.boots is None]
     needed = max((a.boots for _, a in known if a.boots is not None), default=1)
     said = []
     if needed > found.gate_boots:
@@ -171,11 +180,11 @@ def _boots(found: Calibration) -> list[str]:
             f" {worst.nodeid} {worst.metric} needs the most"
         )
     else:
-        said.append(f"  boots: {_counted(found.gate_boots, 'boot')} a session do as well as more would")
+        said.append(f"  boots: {_counted(found.gate_boots, 'boot')} a session: more are not needed, or do not help")
     return said + [
         f"  {a.nodeid} {a.metric}: no number of boots shows its margin with {wanted}, because sessions differ:"
-        " gate it with the reference booted in turns, or widen its margin"
-        for a in hopeless
+        f" gate it with the reference booted in turns{'' if share else ', or widen its margin'}"
+        for a, share in hopeless
     ]
 
 
