@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pytest_inferforge.cli import baselines, calibrating, comparing, history, judging, serving
+from pytest_inferforge.cli import baselines, calibrating, comparing, history, judging, selfchecking, serving
 from pytest_inferforge.cli.terminal import say
 from pytest_inferforge.errors import EngineError, InferforgeError, MeasuringError
 
@@ -20,6 +20,7 @@ _MODULES = (
     judging,
     history,
     calibrating,
+    selfchecking,
 )  # each has add(commands), which sets `run` of what it declares
 
 

@@ -83,7 +83,7 @@ def settings_of_pytest(
     return settings.read(option, Path.cwd(), Path.cwd(), environ)
 
 
-def without_server(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+def without_options(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
     """The arguments without these options and their values."""
     known = _Parser()
     for name in options:

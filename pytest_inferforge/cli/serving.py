@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
 def _up(option: argparse.Namespace) -> int:
     found = settings_of(option)
     notes: list[str] = []
-    _spec(option, found, notes)  # a mistake is said here, not in the keeper's log
+    spec_of(option.name, found, notes)  # a mistake is said here, not in the keeper's log
     name = "" if option.name == "default" else option.name
     if (running := kept.find(found.store, option.name)) is not None:
         say(f"{option.name} is up already: {_described(running)}")
@@ -84,7 +84,7 @@ def _up(option: argparse.Namespace) -> int:
 
 def _keep(option: argparse.Namespace) -> int:
     found = settings_of(option)
-    spec = _spec(option, found, [])
+    spec = spec_of(option.name, found, [])
     gpus = nvml.open_gpus()
 
     def booted() -> Server:
@@ -141,12 +141,17 @@ def _installed(spec: ServerSpec, kind: launching.Kind) -> str:
     return " ".join((*found.program, found.version or "")).rstrip()
 
 
-def _spec(option: argparse.Namespace, found: Settings, notes: list[str]) -> ServerSpec:
+def spec_of(name: str, found: Settings, notes: list[str]) -> ServerSpec:
+    """The server that is to be brought up: `[servers.NAME]`, or what the options say.
+
+    Raises:
+        UsageError: there is none of that name, it cannot be as asked, or it is not started from here.
+    """
     layers = [found.server]
-    if option.name in found.servers:
-        layers.append(found.servers[option.name])
-    elif option.name != "default":
-        server_words.choose(found.servers, option.name)
+    if name in found.servers:
+        layers.append(found.servers[name])
+    elif name != "default":
+        server_words.choose(found.servers, name)
     words = server_words.merged([*layers, found.file_server], found.servers, [])
     spec = server_words.server_spec(words, found, notes, None)
     engine = engines.engine(spec.engine)

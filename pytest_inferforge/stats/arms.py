@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
-from pytest_inferforge.stats.compare import Difference
+from pytest_inferforge.stats.compare import Difference, by_t
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,18 +68,7 @@ def compare_arms(
     sd = max(sd_floor, math.sqrt(float((left**2).sum()) / df))
     se = sd * math.sqrt(float(inverse[1, 1]))
     diff, trend = float(fitted[1]), float(fitted[2])
-    half = float(special.stdtrit(df, 1.0 - alpha)) * se
-    t = diff / se if se > 0.0 else math.copysign(math.inf, diff) if diff else 0.0
-    found = Difference(
-        diff=diff,
-        se=se,
-        sd=sd,
-        df=df,
-        lower=diff - half,
-        upper=diff + half,
-        p_worse=float(special.stdtr(df, -t)),
-    )
-    return ArmsDifference(difference=found, trend=trend)
+    return ArmsDifference(difference=by_t(diff, se, sd=sd, df=df, alpha=alpha), trend=trend)
 
 
 def _inverse(design: np.ndarray) -> np.ndarray:

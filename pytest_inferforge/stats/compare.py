@@ -61,6 +61,11 @@ def compare(
         df = float(n + m - 2)
         sd = max(sd_floor, math.sqrt(((n - 1) * var_n + (m - 1) * var_m) / df))
         se = sd * math.sqrt(1.0 / n + 1.0 / m)
+    return by_t(diff, se, sd=sd, df=df, alpha=alpha)
+
+
+def by_t(diff: float, se: float, *, sd: float, df: float, alpha: float) -> Difference:
+    """A difference whose standard error has `df` degrees of freedom, with its bounds and p."""
     half = float(special.stdtrit(df, 1.0 - alpha)) * se
     t = diff / se if se > 0.0 else math.copysign(math.inf, diff) if diff else 0.0
     return Difference(

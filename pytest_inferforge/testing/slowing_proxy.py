@@ -210,7 +210,7 @@ async def _serve(to: tuple[str, int], slowdown: float, address: Path) -> None:
     held = Held(loop)
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.bind((_HOST, 0))
-    await loop.create_server(lambda: Client(to, slowdown, held), sock=sock, backlog=4096)
+    listener = await loop.create_server(lambda: Client(to, slowdown, held), sock=sock, backlog=4096)
     partial = address.with_suffix(".partial")
     partial.write_text(f"http://{_HOST}:{sock.getsockname()[1]}")
     partial.rename(address)
@@ -218,7 +218,7 @@ async def _serve(to: tuple[str, int], slowdown: float, address: Path) -> None:
     gc.freeze()
     gc.disable()
     hurry()  # what it adds by itself must be nothing
-    await asyncio.Event().wait()
+    await listener.serve_forever()
 
 
 def main(host: str, port: str, slowdown: str, address: str) -> None:
