@@ -28,6 +28,7 @@ ARROWS = {
     "stats": set(),
     "slo": {"errors", "measures", "metrics", "options", "records", "stats", "table", "units"},
     "gate": {"metrics", "options", "records", "stats", "units"},
+    "calibration": {"gate", "measures", "metrics", "options", "records", "stats", "table", "units"},
     "processes": {"errors", "remains"},
     "redaction": set(),
     "remains": set(),
@@ -42,7 +43,7 @@ ARROWS = {
     },
     "telemetry": {"exposition", "units"},
     "baselines": {"codec", "errors", "records"},
-    "report": {"baselines", "metrics", "records", "run", "units"},
+    "report": {"baselines", "calibration", "gate", "metrics", "records", "run", "units"},
     "testing": {"errors", "loadgen", "processes"},
     "pytest_plugin": {
         "asking", "baselines", "dialects", "engines", "errors", "floor", "gate", "loadgen",
@@ -50,8 +51,9 @@ ARROWS = {
         "servers", "slo", "table", "telemetry", "units", "validity", "workload",
     },
     "cli": {
-        "baselines", "codec", "engines", "errors", "gate", "metrics", "options", "policy", "processes", "pytest_plugin",
-        "records", "report", "servers", "telemetry",
+        "baselines", "calibration", "codec", "engines", "errors", "gate", "metrics", "options", "policy",
+        "processes", "pytest_plugin", "records", "report", "servers", "table", "telemetry", "testing",
+        "units",
     },
     "__init__": {"errors", "run", "workload"},
 }  # fmt: skip

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SESSIONS = (3, 5, 10, 20)
 """Numbers of stored sessions for which is said what they show."""
+MOST_MARGIN = 0.5  # beyond it a gate is not worth its time
+MOST_BOOTS = 20  # a session, that anybody would wait for
 _MARGINS = tuple(f.name for f in fields(JudgeOptions) if f.name.startswith("margin_"))
 _NUMBERED = JudgeOptions(**{name: float(k) for k, name in enumerate(_MARGINS)})  # type: ignore[arg-type]
 
@@ -29,8 +31,8 @@ class Advice:
 
     `detectable`: stored sessions -> the smallest worsening that is red with the power asked for; `in_turns`:
     with pairs of boots in turns. `boots`: in every session, stored and current, that would show the margin
-    with the wanted number of sessions; None: no number does, sessions themselves differ too much. `requests`:
-    on each boot, for the best mean or rate at a given cost; None: not known, boots do not differ, or the
+    with the wanted number of sessions; None: not even 20 do, or nobody knows how boots differ. `requests`: on
+    each boot, for the best mean or rate at a given cost; None: not known, boots do not differ, or the
     metric is a quantile or a share, which are biased in few requests.
     """
 
@@ -55,9 +57,11 @@ class Margin:
     metric: str
 
     @property
-    def suggested(self) -> float:
-        """In whole percents; what it is, where that is enough."""
-        return self.now if self.least <= self.now else math.ceil(self.least * 100.0 - 1e-9) / 100.0
+    def suggested(self) -> float | None:
+        """In whole percents; what it is, where that is enough; None: no margin worth having is."""
+        if self.least <= self.now:
+            return self.now
+        return None if self.least > MOST_MARGIN else math.ceil(self.least * 100.0 - 1e-9) / 100.0
 
 
 def advise(noise: Noise, *, family: int, boots: int, pairs: int, options: JudgeOptions) -> Advice:
@@ -114,9 +118,10 @@ def margin_name(metric_id: str) -> str | None:
 def _boots(noise: Noise, alpha: float, shift: float, options: JudgeOptions) -> int | None:
     if noise.one_boot_sd is None or not math.isfinite(shift):
         return None
-    return power.boots_a_session(
+    needed = power.boots_a_session(
         noise.session_sd, noise.one_boot_sd, options.wanted_sessions, 1, alpha, options.power, shift
     )
+    return needed if needed is not None and needed <= MOST_BOOTS else None
 
 
 def _requests(noise: Noise, options: JudgeOptions) -> int | None:

@@ -87,9 +87,7 @@ def conclude(
     )  # fmt: skip
 
 
-def observed(
-    sessions: Sequence[SessionResult], boots: int, options: JudgeOptions
-) -> tuple[Judged, ...]:
+def observed(sessions: Sequence[SessionResult], boots: int, options: JudgeOptions) -> tuple[Judged, ...]:
     """Each session, cut to so many boots, judged against all the others; empty: the others are too few."""
     if len(sessions) <= options.min_sessions:
         return ()
@@ -138,8 +136,6 @@ def _alarms(
         )
         rng = np.random.default_rng(seed)
         found.append(
-            simulating.alarms(
-                scatter, plan, sessions=sessions, options=options, rng=rng, on_session=tell
-            )
+            simulating.alarms(scatter, plan, sessions=sessions, options=options, rng=rng, on_session=tell)
         )
     return found

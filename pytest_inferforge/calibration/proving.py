@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """Two sessions against the same stored ones: one like them, one slowed down by `slowdown` (0.1: 10 %)."""
+    """Two sessions against the same stored ones: one like them, one slowed down by `slowdown` (0.1: 10 %).
+
+    `power`: of what the comparisons say that they would see.
+    """
 
     slowdown: float
     sessions: int
+    power: float
     unchanged: tuple[Comparison, ...]
     slowed: tuple[Comparison, ...]
 
@@ -51,30 +55,26 @@ class Proof:
             return (f"the unchanged session could not be judged: {_reasons(self.unchanged)}",)
         if found := red(self.unchanged):
             names = ", ".join(f"{c.nodeid} {c.metric}" for c in found)
-            return (
-                f"the unchanged session is red in {names}: chance, or this machine moves; "
-                "inferforge calibrate tells them apart",
-            )
+            why = "chance, or this machine moves; inferforge calibrate tells them apart"
+            return (f"the unchanged session is red in {names}: {why}",)
         return ()
 
     def _of_slowed(self) -> tuple[str, ...]:
         if red(self.slowed):
             return ()
-        asked = format_value(self.slowdown, "change")
+        asked, power = format_value(self.slowdown, "change"), format_value(self.power, "ratio")
         if self.smallest is None:
             return (f"the slowed session could not be judged: {_reasons(self.slowed)}",)
         best, change = self.smallest
         least = f"{math.ceil(change * 100.0 - 1e-9)} %"
         shown = f"{format_value(change, 'change')} in {best.nodeid} {best.metric}"
         if self.slowdown < change:
-            return (
-                f"{asked} is below what this machine can see with {self.sessions} sessions; smallest that is"
-                f' red with power 80 %: {shown}; try --slowdown "{least}", or more --sessions',
-            )
-        return (
-            f"{asked} should have been seen with power 80 % (smallest: {shown}), and was not: once in five it"
-            " is not, so try again; if it stays so, the slowdown does not reach what is measured",
-        )
+            what = f"{asked} is below what this machine can see with {self.sessions} sessions"
+            smallest = f"smallest that is red with power {power}: {shown}"
+            return (f'{what}; {smallest}; try --slowdown "{least}", or more --sessions',)
+        what = f"{asked} should have been seen with power {power} (smallest: {shown}), and was not"
+        why = "now and then it is not, so try again; if it stays so, it does not reach what is measured"
+        return (f"{what}: {why}",)
 
 
 def red(comparisons: Sequence[Comparison]) -> list[Comparison]:

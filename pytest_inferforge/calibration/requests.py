@@ -28,7 +28,7 @@ _SAME = 1e-9  # relative: the same number, read back
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfRequests:
-    """What the request rows of one boot tell: standard deviations by (test, metric), seconds of load by test."""
+    """What request rows of one boot tell: standard deviations by (test, metric), seconds of load by test."""
 
     sds: Mapping[tuple[str, str], float]
     load_s: Mapping[str, float]

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pytest_inferforge.calibration.advice import Advice, Margin
     from pytest_inferforge.calibration.noise import Noise
     from pytest_inferforge.gate.simulating import Alarms

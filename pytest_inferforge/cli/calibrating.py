@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from pytest_inferforge.cli.terminal import Commands
     from pytest_inferforge.records import SessionResult
 
-_CALIBRATE = "measure this machine's noise with sessions in which nothing is changed, and say what the gate can do"
+_CALIBRATE = (
+    "measure this machine's noise with sessions in which nothing is changed, and say what the gate can do"
+)
 _NAME = "calibration"  # of the baseline in the scratch store
 _SESSIONS, _BOOTS, _SIMULATED = 5, 3, 1000
 _OFTEN = 500  # simulated sessions from one word to the next
@@ -35,7 +37,8 @@ _OFTEN = 500  # simulated sessions from one word to the next
 
 def add(commands: Commands) -> None:
     """Declare `calibrate`."""
-    command = commands.add_parser("calibrate", help=_CALIBRATE, description=_CALIBRATE)
+    usage = "inferforge calibrate [OPTION ...] [--] PYTEST-ARGUMENT ..."
+    command = commands.add_parser("calibrate", help=_CALIBRATE, description=_CALIBRATE, usage=usage)
     number = pytest_runs.whole_number
     command.add_argument(
         "--sessions", metavar="N", type=number, default=_SESSIONS, help=f"how many (default: {_SESSIONS})"
@@ -118,8 +121,11 @@ def _measured(
         UsageError, MeasuringError: the first one measured nothing.
     """
     ours = [
-        f"--infer-boots={boots}", f"--infer-save={_NAME}", f"--infer-store={folder}", "--infer-policy=observe",
-    ]  # fmt: skip
+        f"--infer-boots={boots}",
+        f"--infer-save={_NAME}",
+        f"--infer-store={folder}",
+        "--infer-policy=observe",
+    ]
     numbers: dict[str, int] = {}
     logs: dict[int, Path] = {}
     failed = []
@@ -147,9 +153,7 @@ def _stored(store: Store) -> tuple[SessionResult, ...]:
     return store.load(_NAME) if _NAME in store.names() else ()
 
 
-def _of_requests(
-    sessions: tuple[SessionResult, ...], store: Store, batches: int
-) -> list[OfRequests]:
+def _of_requests(sessions: tuple[SessionResult, ...], store: Store, batches: int) -> list[OfRequests]:
     """What the request rows of every valid boot tell; a file is of the boot whose metrics it gives."""
     found = []
     for session in sessions:

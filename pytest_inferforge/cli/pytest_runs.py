@@ -1,4 +1,4 @@
-"""Real pytest sessions for the commands that need some: what may be asked of them, and one after the other."""
+"""Real pytest sessions for the commands that need some: what may be asked of them, and how they are run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ran:
 
 
 def pytest_arguments(option: argparse.Namespace) -> list[str]:
-    """What stands behind our own options: `--` may divide them."""
+    """What stands behind our own options; `--` divides them, unless a word without dashes does."""
     given: list[str] = option.pytest_arguments
     return given[1:] if given[:1] == ["--"] else given
 
@@ -54,14 +54,12 @@ def pytest_arguments(option: argparse.Namespace) -> list[str]:
 def add_pytest_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
     parser.add_argument(
-        "pytest_arguments", metavar="-- PYTEST-ARGS", nargs=argparse.REMAINDER,
-        help="for pytest: tests, -k, --infer-backend=..., --infer-url=..., ...",
+        "pytest_arguments", metavar="PYTEST-ARGUMENT", nargs=argparse.REMAINDER,
+        help="tests, -k, --infer-backend=..., --infer-url=..., ...; -- before the first one if it is an option",
     )  # fmt: skip
 
 
-def settings_of_pytest(
-    arguments: Sequence[str], command: str, *, also_ours: Mapping[str, str]
-) -> Settings:
+def settings_of_pytest(arguments: Sequence[str], command: str, *, also_ours: Mapping[str, str]) -> Settings:
     """What these arguments of pytest, and the project's file, say to the plugin.
 
     `also_ours`: other options that the command gives itself -> what to do instead.

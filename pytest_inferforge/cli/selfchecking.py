@@ -16,6 +16,7 @@ from pytest_inferforge.cli.serving import spec_of
 from pytest_inferforge.cli.terminal import add_store, say
 from pytest_inferforge.engines import files
 from pytest_inferforge.errors import MeasuringError, UsageError
+from pytest_inferforge.metrics import metric
 from pytest_inferforge.pytest_plugin import settings
 from pytest_inferforge.pytest_plugin.cmdline import add_boot_options
 from pytest_inferforge.records import Comparison, ComparisonVerdict
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.cli.terminal import Commands
     from pytest_inferforge.pytest_plugin.settings import Settings
 
-_SELFCHECK = "plant a slowdown between pytest and the server, and see whether the gate sees it; exit code 1: it does not"
+_SELFCHECK = "plant a slowdown between pytest and the server; exit code 0: the gate sees it, and nothing else"
 _NAME = "selfcheck"  # of the baseline in the scratch store
 _SESSIONS, _SLOWDOWN = 5, "10 %"
 _URL = "--infer-url"
@@ -50,7 +51,8 @@ class _Behind:
 
 def add(commands: Commands) -> None:
     """Declare `selfcheck`."""
-    command = commands.add_parser("selfcheck", help=_SELFCHECK, description=_SELFCHECK)
+    usage = "inferforge selfcheck [OPTION ...] [--] PYTEST-ARGUMENT ..."
+    command = commands.add_parser("selfcheck", help=_SELFCHECK, description=_SELFCHECK, usage=usage)
     command.add_argument(
         "--slowdown", metavar="SHARE", default=_SLOWDOWN,
         help=f'what is planted: everything takes so much longer (default: "{_SLOWDOWN}")'.replace("%", "%%"),
@@ -125,7 +127,9 @@ def _proof(behind: _Behind, sessions: int, slowdown: float, found: Settings, fol
     """Store sessions, judge an unchanged one, judge a slowed one."""
     share = units.format_value(slowdown, "change")
     say(f"server: {behind.described}")
-    say(f"{sessions} sessions through a proxy that slows nothing, an unchanged one, and one slowed by {share}")
+    say(
+        f"{sessions} sessions through a proxy that slows nothing, an unchanged one, and one slowed by {share}"
+    )
     store = open_store(folder)
     ours = [f"--infer-store={folder}", "--infer-policy=observe"]
 
@@ -164,7 +168,13 @@ def _proof(behind: _Behind, sessions: int, slowdown: float, found: Settings, fol
         unchanged = judged(proxy, sessions + 1)
     with SlowingProxy(behind.url, slowdown=slowdown) as proxy:
         slowed = judged(proxy, sessions + 2)
-    return Proof(slowdown=slowdown, sessions=stored, unchanged=unchanged, slowed=slowed)
+    return Proof(
+        slowdown=slowdown,
+        sessions=stored,
+        power=found.judge.power,
+        unchanged=unchanged,
+        slowed=slowed,
+    )
 
 
 def _stored(store: Store) -> int:
@@ -207,9 +217,13 @@ def _tell(proof: Proof) -> int:
         for line in comparing_lines.by_test(seen, {}):
             say(line)
         for c in found:
-            ratio = "" if c.ratio is None else f" at {c.ratio:.3g} times the stored sessions' value"
-            say(f"red: {c.nodeid} {c.metric}{ratio}")
-    say("\nchecked was the gate's judgement by stored sessions: behind the proxy no server is booted in turns")
+            unit = metric(c.metric).quantity.unit
+            before, now = (units.format_value(value, unit) for value in (c.reference_value, c.value))
+            ratio = "" if c.ratio is None else f", ratio {c.ratio:.3g}"
+            say(f"red: {c.nodeid} {c.metric}, {before} -> {now}{ratio}")
+    say(
+        "\nchecked was the gate's judgement by stored sessions: behind the proxy no server is booted in turns"
+    )
     for fault in proof.faults:
         say(f"not as expected: {fault}")
     if not proof.faults:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from pytest_inferforge.calibration.advice import MOST_BOOTS
 from pytest_inferforge.metrics import metric
 from pytest_inferforge.report import comparing_lines
 from pytest_inferforge.units import format_value
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.calibration.summing import Calibration
     from pytest_inferforge.gate.simulating import Alarms
 
+_MOST_TOLD = 10.0  # a change beyond it is not worth its digits
 _WAYS = {
     "turns": "reference booted in turns",
     "confirming": "confirming boots",
@@ -86,8 +88,11 @@ def _false_alarms(found: Calibration) -> list[str]:
          f"{_percent(a.asked / a.sessions)} ask for more boots")
         for a, low, high in found.alarms
     ]  # fmt: skip
-    what = f"  meant are at most {_percent(found.options.alpha)} of sessions; bounds at {_percent(1 - found.options.alpha)}"
-    return [head, *_table((), rows), what]
+    alpha = found.options.alpha
+    meant = (
+        f"  meant are at most {_percent(alpha)} of sessions; each bound holds with {_percent(1.0 - alpha)}"
+    )
+    return [head, *_table((), rows), meant]
 
 
 def _way(alarms: Alarms) -> str:
@@ -103,11 +108,9 @@ def _observed(found: Calibration) -> list[str]:
         return ["observed: too few sessions to judge each by the others"]
     every = [c for judged in found.observed for c in judged.comparisons]
     red = [j for j in found.observed if any(c.verdict == "regressed" for c in j.comparisons)]
-    said = [
-        f"observed: each session judged by the other {len(found.observed) - 1}, stored sessions alone:"
-        f" {len(red)} of {len(found.observed)} red",
-        f"  comparisons: {comparing_lines.tally(every)}",
-    ]
+    how = f"each session judged by the other {len(found.observed) - 1}, stored sessions alone"
+    said = [f"observed: {how}: {len(red)} of {len(found.observed)} red"]
+    said.append(f"  comparisons: {comparing_lines.tally(every)}")
     said += [
         f"  {judged.session} {c.nodeid} {c.metric}: {c.reason}"
         for judged in red
@@ -128,24 +131,27 @@ def _detectable(found: Calibration) -> list[str]:
         )
         for n, a in zip(found.noises, found.advice, strict=True)
     ]  # fmt: skip
+    options = found.options
+    of = f"sessions of {_counted(found.gate_boots, 'boot')}, over {_counted(found.family, 'comparison')}"
+    young = f"until they span {options.young_days:g} days the gate assumes {_percent(options.young_sd_floor)}"
     return [
-        f"smallest slowdown that is red with power {_percent(found.options.power)}, sessions of"
-        f" {_counted(found.gate_boots, 'boot')}, over {_counted(found.family, 'comparison')}:",
+        f"smallest slowdown that is red with power {_percent(options.power)}, {of}:",
         *_table(("test", "metric", *(f"{k} sessions" for k in numbers), pairs), rows),
-        f"  sessions on several days; until they span {found.options.young_days:g} days the gate assumes"
-        f" {_percent(found.options.young_sd_floor)} of noise at least, and sees less",
+        f"  sessions on several days; {young} of noise at least, and sees less",
     ]
 
 
 def _suggestions(found: Calibration) -> list[str]:
     said, wanted = ["suggestions:"], _counted(found.options.wanted_sessions, "session")
     for m in found.margins:
-        now, least = _percent(m.now), _percent(m.least)
-        keep = m.suggested == m.now
-        what = f"keep {now}" if keep else f'{m.name} = "{_percent(m.suggested)}" in the place of {now}'
-        said.append(
-            f"  margin {m.name}: {what}; {wanted} show {least} of its noisiest, {m.nodeid} {m.metric}"
-        )
+        now, least, noisiest = _percent(m.now), _percent(m.least), f"{m.nodeid} {m.metric}"
+        if m.suggested is None:
+            what = "none is wide enough; find what disturbs this machine, or gate with the reference in turns"
+        elif m.suggested == m.now:
+            what = f"keep {now}"
+        else:
+            what = f'{m.name} = "{_percent(m.suggested)}" in the place of {now}, or more boots'
+        said.append(f"  margin {m.name}: {what}; {wanted} show {least} of the noisiest, {noisiest}")
     said += _boots(found)
     return said + _requests(found)
 
@@ -180,10 +186,12 @@ def _boots(found: Calibration) -> list[str]:
             f" {worst.nodeid} {worst.metric} needs the most"
         )
     else:
-        said.append(f"  boots: {_counted(found.gate_boots, 'boot')} a session: more are not needed, or do not help")
+        said.append(
+            f"  boots: {_counted(found.gate_boots, 'boot')} a session: more are not needed, or do not help"
+        )
     return said + [
-        f"  {a.nodeid} {a.metric}: no number of boots shows its margin with {wanted}, because sessions differ:"
-        f" gate it with the reference booted in turns{'' if share else ', or widen its margin'}"
+        f"  {a.nodeid} {a.metric}: no number of boots a session up to {MOST_BOOTS} shows its margin with"
+        f" {wanted}: gate it with the reference booted in turns{'' if share else ', or widen its margin'}"
         for a, share in hopeless
     ]
 
@@ -197,6 +205,8 @@ def _change(noise: Noise, change: float | None, *, signed: bool = False) -> str:
     if change is None:
         return "-"
     sign = "+" if signed and change > 0 else ""
+    if abs(change) > _MOST_TOLD and not noise.scale.share:
+        return f"above {_percent(_MOST_TOLD)}"
     if noise.scale.share:
         return f"{sign}{change * 100.0:.2g} points"
     return f"{sign}{format_value(float(f'{change:.2g}'), 'change')}"

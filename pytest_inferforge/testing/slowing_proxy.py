@@ -41,7 +41,7 @@ _HOST = "127.0.0.1"
 
 
 class SlowingProxy:
-    """The proxy in a process of its own; a context manager. `slowdown`: 0.1 makes everything take 10 % longer.
+    """The proxy in a process of its own; a context manager. `slowdown`: 0.1: everything takes 10 % longer.
 
     Raises:
         UsageError: a URL whose bytes cannot be passed on: TLS would be between us and the proxy.
