@@ -97,9 +97,7 @@ def observed(sessions: Sequence[SessionResult], boots: int, options: JudgeOption
     return tuple(
         Judged(
             session=s.id,
-            comparisons=gate.judge_session(
-                s, [o for o in whole if o.id != s.id], name="the others", options=options, more=None
-            ),
+            comparisons=gate.judge_session(s, whole, name="the others", options=options, more=None),
         )
         for s in whole
     )

@@ -55,7 +55,7 @@ def add_pytest_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
     parser.add_argument(
         "pytest_arguments", metavar="PYTEST-ARGUMENT", nargs=argparse.REMAINDER,
-        help="tests, -k, --infer-backend=..., --infer-url=..., ...; -- before the first one if it is an option",
+        help="tests, -k, --infer-backend=..., ...; -- stands before the first one if that is an option",
     )  # fmt: skip
 
 

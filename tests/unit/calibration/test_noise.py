@@ -169,11 +169,12 @@ def test_boots_help_where_boots_differ(sessions):
 
 
 def test_requests_by_kalibera_and_jones(sessions):
-    rows = [OfRequests(sds={("a", MEAN): 0.001}, load_s={"a": 10.0})]
+    rows = [OfRequests(sds={("a", MEAN): 0.012}, load_s={"a": 10.0})]
     (noise,) = profile(sessions(VALUES), rows, OPTIONS)
+    assert noise.boot_sd > 0.005
     blocks = 20  # of 25 requests and half a second each; a boot takes 2 s
-    wanted = math.ceil(math.sqrt(2.0 / 0.5) * 0.001 * math.sqrt(blocks) / noise.boot_sd)
-    assert advised(noise).requests == wanted * 25
+    wanted = math.ceil(math.sqrt(2.0 / 0.5) * 0.012 * math.sqrt(blocks) / noise.boot_sd)
+    assert advised(noise).requests == wanted * 25 > 25
     assert advised(dataclasses.replace(noise, boot_s=200.0)).requests > advised(noise).requests
     assert advised(dataclasses.replace(noise, metric=P99)).requests is None
     for missing in ({"boot_s": None}, {"load_s": None}, {"request_sd": None}, {"request_sd": 1.0}):

@@ -17,12 +17,13 @@ COUNTS = RequestCounts(issued=200, completed=200, failed=0, cancelled=0)
 
 @pytest.fixture
 def table(make_request):
-    def make(seed=1, n=200, fails=()):
+    def make(seed=1, n=200, fails=(), slow=()):
         rng = np.random.default_rng(seed)
         rows = []
         for i in range(n):
             due = i * 0.05
             first = due + 0.1 * math.exp(rng.normal(0.0, 0.3))
+            first += 1.0 if i in slow else 0.0
             gap = 0.01 * math.exp(rng.normal(0.0, 0.1))
             chunks = tuple(first + gap * k for k in range(5))
             rows.append(make_request(i, due_s=due, chunks=chunks, fails="cut" if i in fails else None))
@@ -56,7 +57,7 @@ def test_metrics_that_requests_do_not_tell_identify_nothing(table):
 
 
 def test_every_gated_metric_and_the_share_beside_the_tail(table):
-    t = table()
+    t = table(slow=(100, 101, 102))
     test = TestResult(nodeid="a", fingerprint=Fingerprint(), gated=GATED, boots=(boot_of(t),))
     found = requests.of_boot(test, t, 20)
     ttft = measures.samples(t, "ttft_s")
@@ -67,6 +68,9 @@ def test_every_gated_metric_and_the_share_beside_the_tail(table):
         ("a", "tpot_s.mean"): sampling.log_sd_of_mean(measures.samples(t, "tpot_s"), 20),
         ("a", "ttft_beyond_ratio"): sampling.arcsine_sd_of_share(over, 20),
     })  # fmt: skip
+    assert found.sds["a", "ttft_beyond_ratio"] > 1.2 / math.sqrt(
+        200
+    )  # slow ones that are neighbours tell less
     assert found.load_s["a"] == pytest.approx(10.0, abs=0.5)
 
 
