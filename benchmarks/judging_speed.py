@@ -92,7 +92,7 @@ def million(rng: np.random.Generator) -> RequestTable:
     return RequestTable(
         times=times,
         counts=counted,
-        texts={name: (None,) * n for name in TEXTS},
+        texts=dict.fromkeys(TEXTS, (None,) * n),
         index=np.arange(n),
         cls=np.zeros(n, dtype=np.int16),
         classes=("",),

@@ -22,8 +22,8 @@ MARKERS = (
         "infer_workload(arrivals=..., requests=... | duration=..., prompt_tokens=..., output_tokens=...,"
         ' api="completions"|"chat", classes={}, shared_prefix=..., prompts=FILE, images=..., turns=...,'
         " think_time=..., token_ids=False, prefix_cache=False, warmup=None, timeout=..., seed=...,"
-        ' temperature=0, extra_body={}, transport="wire"|"httpx", stop="planned"|"early", pin=False): the load'
-        ' that `infer_run` drives, for example arrivals="poisson 8 req/s", requests=1000,'
+        ' temperature=0, extra_body={}, transport="wire"|"httpx", stop="planned"|"early", pin=False): the'
+        ' load that `infer_run` drives, for example arrivals="poisson 8 req/s", requests=1000,'
         ' prompt_tokens="lognormal median=256 sigma=0.5 max=2048"'
     ),
     (
