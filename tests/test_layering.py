@@ -26,6 +26,7 @@ ARROWS = {
     "validity": {"measures", "options", "table", "units"},
     "policy": {"records"},
     "stats": set(),
+    "quality": {"errors", "words"},
     "slo": {"errors", "measures", "metrics", "options", "records", "stats", "table", "units"},
     "gate": {"metrics", "options", "records", "stats", "units"},
     "calibration": {"gate", "measures", "metrics", "options", "records", "stats", "table", "units"},
