@@ -6,9 +6,17 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import special
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
 
 MOST = 1000  # sessions or boots that anybody would wait for
 
@@ -42,18 +50,14 @@ def more_sessions(sd: float, n: int, m: int, alpha: float, power: float, shift: 
 
     None: not even `MOST` would; the noise of the current side alone hides it.
     """
-    sizes = np.arange(max(n, 3 - m), MOST + 1)
-    df = sizes + m - 2.0
-    reach = (special.stdtrit(df, 1.0 - alpha) + special.stdtrit(df, power)) * np.sqrt(1.0 / sizes + 1.0 / m)
+    sizes, reach = _reach_by_sessions(n, m, alpha, power)
     enough = np.flatnonzero(reach * sd <= shift)
     return int(sizes[enough[0]]) - n if len(enough) else None
 
 
 def pairs_needed(sd: float, alpha: float, power: float, shift: float) -> int | None:
     """How many pairs of boots, measured in turns, would show a worsening of `shift`; None: not `MOST`."""
-    pairs = np.arange(2, MOST + 1)
-    df = 2.0 * pairs - 3.0
-    reach = (special.stdtrit(df, 1.0 - alpha) + special.stdtrit(df, power)) * np.sqrt(2.0 / pairs)
+    pairs, reach = _reach_by_pairs(alpha, power)
     enough = np.flatnonzero(reach * sd <= shift)
     return int(pairs[enough[0]]) if len(enough) else None
 
@@ -70,6 +74,24 @@ def boots_a_session(
     sd = np.sqrt(session_sd**2 + boot_sd**2 / boots)
     enough = np.flatnonzero(_reach(n, m, alpha, power) * sd <= shift)
     return int(boots[enough[0]]) if len(enough) else None
+
+
+@lru_cache(maxsize=64)
+def _reach_by_sessions(n: int, m: int, alpha: float, power: float) -> tuple[Ints, Floats]:
+    """Numbers of reference sessions from n on, and the detectable difference with each in units of `sd`."""
+    sizes: Ints = np.arange(max(n, 3 - m), MOST + 1, dtype=np.int64)
+    df = sizes + m - 2.0
+    quantiles: Floats = special.stdtrit(df, 1.0 - alpha) + special.stdtrit(df, power)
+    return sizes, quantiles * np.sqrt(1.0 / sizes + 1.0 / m)
+
+
+@lru_cache(maxsize=64)
+def _reach_by_pairs(alpha: float, power: float) -> tuple[Ints, Floats]:
+    """The same for pairs of boots in turns, from 2 on."""
+    pairs: Ints = np.arange(2, MOST + 1, dtype=np.int64)
+    df = 2.0 * pairs - 3.0
+    quantiles: Floats = special.stdtrit(df, 1.0 - alpha) + special.stdtrit(df, power)
+    return pairs, quantiles * np.sqrt(2.0 / pairs)
 
 
 def _reach(n: int, m: int, alpha: float, power: float) -> float:

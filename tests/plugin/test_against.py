@@ -10,7 +10,7 @@ from pytest_inferforge.testing.timetable import Timetable, command
 CHAT = """
     import pytest
 
-    @pytest.mark.infer_workload(arrivals="closed 8", requests=48, prompt_tokens=16, output_tokens=8, warmup=4)
+    @pytest.mark.infer_workload(arrivals="closed 8", requests=32, prompt_tokens=16, output_tokens=8, warmup=4)
     def test_chat(infer_run):
         pass
 """
@@ -18,7 +18,7 @@ VARIANTS = """
     import pytest
 
     @pytest.mark.infer_variants(one={{"server": "fast"}}, two={{"server": "{second}"}}, expect="{expect}")
-    @pytest.mark.infer_workload(arrivals="closed 8", requests=48, prompt_tokens=16, output_tokens=8, warmup=4)
+    @pytest.mark.infer_workload(arrivals="closed 8", requests=32, prompt_tokens=16, output_tokens=8, warmup=4)
     def test_two(infer_run):
         assert set(infer_run) == {{"one", "two"}}
         assert infer_run["two"].metrics["output_tok_per_s"] > 0
@@ -240,7 +240,7 @@ def test_variants_that_cannot_be_meant(suite, servers, marker, said):
 
 @pytest.mark.parametrize("tail", ["p99", "p95", "cvar95"])
 def test_the_tail_that_is_gated_is_chosen_in_the_projects_file(suite, servers, tail):
-    open_loop = CHAT.replace('"closed 8", requests=48', '"poisson 100 req/s", requests=60')
+    open_loop = CHAT.replace('"closed 8", requests=32', '"poisson 100 req/s", requests=60')
     suite.write("test_a.py", open_loop)
     file = suite.folder / "inferforge.toml"
     file.write_text(f'tail = "{tail}"\n' + file.read_text())
