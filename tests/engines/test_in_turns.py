@@ -13,7 +13,7 @@ BATCH = """
     import pytest
 
     @pytest.mark.infer_server(threads=1)
-    @pytest.mark.infer_workload(arrivals="closed 8", requests=64, prompt_tokens=8, output_tokens=96)
+    @pytest.mark.infer_workload(arrivals="closed 8", requests=40, prompt_tokens=8, output_tokens=96)
     def test_batch(infer_run):
         assert infer_run.metrics["error_ratio"] == 0
 """
