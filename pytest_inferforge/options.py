@@ -48,6 +48,12 @@ class JudgeOptions:
     margin_boot_time: float = 0.20
     margin_ratio_points: float = 0.02  # proportions: absolute
     margin_beyond_points: float = 0.01  # of requests beyond the reference's P99: twice as many as there
+    quality_margin: float = 0.02  # of a score: 2 points
+    pair_match: float = 0.95  # of all items of both sides: with fewer in common nothing is paired
+    unanswered_limit: float = 0.01  # of the items: beyond it an evaluation is not judged
+    # beyond these shares of the items a score may be the evaluation's and not the server's
+    truncated_limit: float = 0.05
+    tied_limit: float = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +88,18 @@ class LoadOptions:
     short_limit: float = 0.02  # of replies shorter than asked, where the server is told the exact length
     cache_size_limit: float = 0.01  # size of a boot's KV cache against that of its peers
     cached_limit: float = 0.02  # of prompt tokens from the prefix cache, where prompts are salted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityOptions:
+    """How items are asked where a test is silent. Times in seconds."""
+
+    seed: int = 20260101
+    concurrency: int = 8
+    timeout_s: float = 300.0
+    retries: int = 3
+    repeat_items: int = 100  # asked twice when a session is saved: what flips though nothing changed
+    quick_items: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

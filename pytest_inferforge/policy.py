@@ -5,9 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pytest_inferforge.outcomes import QualityVerdict
 from pytest_inferforge.records import ComparisonVerdict, SloVerdict
 
 if TYPE_CHECKING:
+    from pytest_inferforge.outcomes import QualityResult
     from pytest_inferforge.records import Comparison, SloResult
 
 
@@ -39,6 +41,16 @@ def of_comparison(comparison: Comparison, policy: str) -> Consequence:
         return Consequence.WARN
     red = comparison.verdict is ComparisonVerdict.REGRESSED or policy == "strict"
     return Consequence.FAIL if red else Consequence.WARN
+
+
+def of_quality(result: QualityResult, policy: str) -> Consequence:
+    """As of SLOs for a floor, as of comparisons for what is paired."""
+    if result.verdict in (QualityVerdict.PASS, QualityVerdict.NOT_REGRESSED, QualityVerdict.IMPROVED):
+        return Consequence.NONE
+    if policy == "observe":
+        return Consequence.WARN
+    red = result.verdict in (QualityVerdict.FAIL, QualityVerdict.REGRESSED)
+    return Consequence.FAIL if red or policy == "strict" or result.misses_limit else Consequence.WARN
 
 
 def of_expectation(missed: str, doubt: str, policy: str) -> Consequence:

@@ -10,6 +10,8 @@ from collections.abc import Mapping  # noqa: TC003 (the codec reads these annota
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pytest_inferforge.outcomes import Outcomes  # noqa: TC001 (the codec reads annotations at run time)
+
 
 class RequestStatus(StrEnum):
     """How one request ended."""
@@ -203,7 +205,8 @@ class TestResult:
     nodeid: str
     fingerprint: Fingerprint  # of its server and workload, to be merged over the session's
     gated: tuple[str, ...]  # metric ids under the gate
-    boots: tuple[BootResult, ...]
+    boots: tuple[BootResult, ...]  # of its load; empty: only its quality was looked at
+    quality: tuple[Outcomes, ...] = ()  # a task each
     workload: Mapping[str, object] = field(default_factory=dict)
     server: Mapping[str, object] = field(default_factory=dict)
 

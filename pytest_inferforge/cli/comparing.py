@@ -13,8 +13,10 @@ from pytest_inferforge.baselines.store import read_session
 from pytest_inferforge.cli.terminal import add_store, say, settings_of
 from pytest_inferforge.errors import BaselineError, UsageError
 from pytest_inferforge.gate.evidence import differences, history_of
+from pytest_inferforge.gate.stored_quality import judge_stored
+from pytest_inferforge.outcomes import QualityVerdict
 from pytest_inferforge.records import ComparisonVerdict, Fingerprint
-from pytest_inferforge.report import comparing_lines
+from pytest_inferforge.report import comparing_lines, quality_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -83,8 +85,12 @@ def _compare(option: argparse.Namespace) -> int:
     say(f"judged: {current.word} ({_described(current.newest)})\n")
     for line in comparing_lines.by_test(comparisons, flags):
         say(line)
+    graded = judge_stored(current.newest, before, name=reference.word, options=found.judge)
+    for told in quality_lines.result_lines(graded):
+        say(told.text)
     say(f"comparisons: {comparing_lines.tally(comparisons)}")
-    return 1 if any(c.verdict is ComparisonVerdict.REGRESSED for c in comparisons) else 0
+    red = any(c.verdict is ComparisonVerdict.REGRESSED for c in comparisons)
+    return 1 if red or any(r.verdict is QualityVerdict.REGRESSED for r in graded) else 0
 
 
 def _side(word: str, store: Store) -> _Side:

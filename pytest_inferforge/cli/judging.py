@@ -9,9 +9,10 @@ from pytest_inferforge import gate, policy
 from pytest_inferforge.baselines import open_store, vanished
 from pytest_inferforge.baselines.merging import merged
 from pytest_inferforge.cli.terminal import add_store, say, settings_of
+from pytest_inferforge.gate.stored_quality import judge_stored
 from pytest_inferforge.policy import Consequence
 from pytest_inferforge.pytest_plugin.cmdline import POLICIES
-from pytest_inferforge.report import comparing_lines, document, text
+from pytest_inferforge.report import comparing_lines, document, quality_lines, text
 
 if TYPE_CHECKING:
     import argparse
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_inferforge.baselines import Store
     from pytest_inferforge.cli.terminal import Commands
+    from pytest_inferforge.outcomes import QualityResult
     from pytest_inferforge.pytest_plugin.settings import Settings
     from pytest_inferforge.records import Comparison, SessionResult
 
@@ -68,18 +70,26 @@ def _judge(option: argparse.Namespace) -> int:
     say(f"session {option.id}: {len(shards)} shards, {len(session.tests)} tests")
     for line in (*put_together.notes, *_compared_lines(comparisons, option.name, len(reference))):
         say(line)
+    graded = judge_stored(
+        session, reference, name=option.name, options=found.judge, under_test=found.gate.under_test
+    )
+    for told in quality_lines.result_lines(graded):
+        say(told.text)
     strict = found.policy == "strict"
     renamed = vanished.renamed(session, reference, missing)
     for told in text.missing_lines(vanished.names(missing), renamed, fails=strict) if missing else ():
         say(told.text)
     accepted = sum(s.accepted for s in reference)
     recording = option.save and accepted < found.judge.min_sessions
-    red = _red(comparisons, found, recording=recording) + _red_otherwise(session, bool(missing), found)
+    red = _red(comparisons, graded, found, recording=recording) + _red_otherwise(
+        session, bool(missing), found
+    )
     session = replace(session, accepted=session.accepted and not red)
     say(f"verdict: {'red: ' + '; '.join(red) if red else 'green'}")
     if found.json_path is not None:
         names = vanished.names(missing)
-        document.write(found.json_path, _content(session, comparisons, red, found, option.name, names))
+        content = _content(session, comparisons, red, found, option.name, names, graded)
+        document.write(found.json_path, content)
     if option.save:
         said = "" if session.accepted else " (stored, but not accepted as a reference: it is red)"
         said += "" if session.complete else " (a part of the suite)"
@@ -99,13 +109,17 @@ def _compared_lines(comparisons: Sequence[Comparison], name: str, sessions: int)
     return [head, "", *comparing_lines.by_test(comparisons, {}), tally]
 
 
-def _red(comparisons: Sequence[Comparison], found: Settings, *, recording: bool) -> list[str]:
+def _red(
+    comparisons: Sequence[Comparison], graded: Sequence[QualityResult], found: Settings, *, recording: bool
+) -> list[str]:
     """Why the comparisons fail the session; empty: they do not."""
-    if not any(c.verdict.judged for c in comparisons):
+    if not any((*(c.verdict.judged for c in comparisons), *(r.verdict.judged for r in graded))):
         fails = policy.of_unjudged(found.policy, recording=recording) is Consequence.FAIL
         return ["nothing could be compared"] if fails else []
     failing = [c for c in comparisons if policy.of_comparison(c, found.policy) is Consequence.FAIL]
-    return [comparing_lines.tally(failing)] if failing else []
+    worse = [r for r in graded if policy.of_quality(r, found.policy) is Consequence.FAIL]
+    why = [comparing_lines.tally(failing)] if failing else []
+    return [*why, f"quality of {', '.join(dict.fromkeys(r.task for r in worse))}"] if worse else why
 
 
 def _red_otherwise(session: SessionResult, missing: bool, found: Settings) -> list[str]:
@@ -123,6 +137,7 @@ def _content(
     found: Settings,
     name: str,
     missing: Sequence[str],
+    graded: Sequence[QualityResult],
 ) -> dict[str, object]:
     """The JSON document. SLOs were judged by the shards, and stand in their documents."""
     verdict = "observed" if found.policy == "observe" else "fail" if red else "pass"
@@ -141,4 +156,5 @@ def _content(
         not_selected=0,
         not_exercised=missing,
         more_boots={},
+        quality=graded,
     )

@@ -32,6 +32,7 @@ from pytest_inferforge.engines.settings import (
     yes_no,
 )
 from pytest_inferforge.errors import EngineError, UsageError
+from pytest_inferforge.forge_tiny.shape import NAME
 
 if TYPE_CHECKING:
     import httpx
@@ -122,7 +123,7 @@ def check(spec: Spec) -> None:
         raise UsageError(
             "the embedded llama.cpp runs models that are GGUF files here",
             seen=f"{spec.model}: no such file",
-            do=f"give the path of a .gguf file, or {forge_tiny.NAME}",
+            do=f"give the path of a .gguf file, or {NAME}",
         )
     check_key(spec)
     _parameters(spec, Path(), 0, Path())
@@ -135,7 +136,8 @@ def launch(spec: Spec, port: int, run_dir: Path) -> Launch:
             raise EngineError(
                 "the embedded llama.cpp is not installed", seen=f"no package {package} here", do=_INSTALL
             )
-    model = forge_tiny.path() if _is_forge_tiny(spec) else Path(str(spec.model)).expanduser().resolve()
+    kind = forge_tiny.type_of(spec.model)
+    model = forge_tiny.path(kind) if kind else Path(str(spec.model)).expanduser().resolve()
     slots_folder = run_dir.resolve() / "slots"
     slots_folder.mkdir(parents=True, exist_ok=True)
     parameters = _parameters(spec, model, port, slots_folder)
@@ -192,7 +194,7 @@ def reset_cache(client: httpx.Client) -> bool:
 
 
 def _is_forge_tiny(spec: Spec) -> bool:
-    return spec.model in (None, forge_tiny.NAME)
+    return forge_tiny.type_of(spec.model) is not None
 
 
 def _parameters(spec: Spec, model: Path, port: int, slots_folder: Path) -> dict[str, object]:
@@ -203,7 +205,7 @@ def _parameters(spec: Spec, model: Path, port: int, slots_folder: Path) -> dict[
     threads = max(1, _cores() - 1)
     parameters: dict[str, object] = {
         "model.path": str(model),
-        "model_alias": forge_tiny.NAME if _is_forge_tiny(spec) else model.stem,
+        "model_alias": NAME if _is_forge_tiny(spec) else model.stem,
         "hostnames": ["127.0.0.1"],
         "port": port,
         "n_parallel": slots,

@@ -94,7 +94,8 @@ def screen(
         for metric_id in test.gated
     ]  # fmt: skip
     weighed = tuple(weigh(draft, current, test, history, options, under_test) for test, draft in drafts)
-    return Screened(weighed=weighed, family=max(history.family_size, len(weighed)))
+    graded = sum(len(test.quality) for test in current.tests)
+    return Screened(weighed=weighed, family=max(history.family_size, len(weighed) + graded))
 
 
 def suspicious(weighed: Weighed | Comparison, options: JudgeOptions) -> bool:

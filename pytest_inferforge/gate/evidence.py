@@ -49,9 +49,9 @@ class History:
 
     @property
     def family_size(self) -> int:
-        """Gated comparisons of the newest complete session; 0 without one."""
+        """Gated comparisons of the newest complete session, of quality too; 0 without one."""
         newest = self.newest_complete
-        return sum(len(gated_with_tails(t)) for t in newest.tests) if newest else 0
+        return sum(len(gated_with_tails(t)) + len(t.quality) for t in newest.tests) if newest else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_inferforge.pytest_plugin.cmdline import MARKERS, add_options
-from pytest_inferforge.pytest_plugin.fixtures import infer_load, infer_run, infer_server
+from pytest_inferforge.pytest_plugin.fixtures import infer_load, infer_quality, infer_run, infer_server
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pytest_inferforge.pytest_plugin.adapter import Adapter
 
-__all__ = ["infer_load", "infer_run", "infer_server"]
+__all__ = ["infer_load", "infer_quality", "infer_run", "infer_server"]
 
-FIXTURES = frozenset({"infer_server", "infer_load", "infer_run"})
-OUR_MARKERS = ("infer_server", "infer_workload", "infer_slo", "infer_variants")
+FIXTURES = frozenset({"infer_server", "infer_load", "infer_run", "infer_quality"})
+OUR_MARKERS = ("infer_server", "infer_workload", "infer_slo", "infer_quality", "infer_variants")
 ADAPTER = pytest.StashKey["Adapter"]()
 
 

@@ -13,18 +13,19 @@ from _pytest.runner import runtestprotocol
 import pytest_inferforge
 from pytest_inferforge import engines, policy
 from pytest_inferforge.errors import InferforgeError, UsageError
-from pytest_inferforge.policy import Consequence
-from pytest_inferforge.pytest_plugin import FIXTURES, OUR_MARKERS, selection, settings, summary
+from pytest_inferforge.pytest_plugin import FIXTURES, OUR_MARKERS, consequences, selection, settings, summary
 from pytest_inferforge.pytest_plugin.declared import Declared, declare
 from pytest_inferforge.pytest_plugin.items import RegressionItem
 from pytest_inferforge.pytest_plugin.layers import Mark, filled
 from pytest_inferforge.pytest_plugin.progress import ProgressLine
 from pytest_inferforge.pytest_plugin.session import InferSession
-from pytest_inferforge.report import document, text
+from pytest_inferforge.report import document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from pytest_inferforge.outcomes import QualityResult
+    from pytest_inferforge.pytest_plugin.qualities import Quality, VariantQualities
     from pytest_inferforge.pytest_plugin.runs import Runs
     from pytest_inferforge.pytest_plugin.variants import VariantRuns
     from pytest_inferforge.run import Run
@@ -42,6 +43,7 @@ _EXITS = {
 DECLARED = pytest.StashKey[Declared]()
 RUNS = pytest.StashKey["list[Run]"]()
 VARIED = pytest.StashKey["VariantRuns"]()
+QUALITY = pytest.StashKey["list[QualityResult]"]()
 
 
 class InferforgeWarning(pytest.PytestWarning):
@@ -152,6 +154,8 @@ class Adapter:
     def run(self, item: pytest.Item) -> Run | VariantRuns:
         declared = self._of(item)
         if declared.variants is not None:
+            if declared.quality is not None:
+                self.quality(item)  # on the last boot of each variant, after its load
             varied = self._clean(lambda: self._runs().variants(declared))
             _, *others = varied.values()  # the reference may miss an SLO
             item.stash.setdefault(RUNS, []).extend(others)
@@ -160,6 +164,24 @@ class Adapter:
         run = self._clean(lambda: self._runs().run(declared))
         item.stash.setdefault(RUNS, []).append(run)
         return run
+
+    def quality(self, item: pytest.Item) -> Quality | VariantQualities:
+        """Evaluated after the load, whatever the order in which the test asks for the two."""
+        declared = self._of(item)
+        self._runs()
+        grading = self.session.grading
+        found: Quality | VariantQualities
+        results: list[QualityResult]
+        if declared.variants is not None:
+            found = self._clean(lambda: grading.variants(declared))
+            results = [*found.results]
+            for one in list(found.values())[1:]:  # the reference may miss a floor
+                results += one.results
+        else:
+            found = self._clean(lambda: grading.quality(declared))
+            results = [*found.results]
+        item.stash[QUALITY] = results
+        return found
 
     def load(
         self, item: pytest.Item, arguments: Mapping[str, object], name: str | None, *, quiet: bool = False
@@ -224,75 +246,69 @@ class Adapter:
 
     def judge(self, item: pytest.Item, *, body_failed: bool) -> None:
         """Fail or warn by the SLOs of what this test measured."""
-        runs = item.stash.get(RUNS, [])
-        for run in runs:
-            _properties(item, text.run_properties(run))
-        red, doubtful = [], []
-        for run in runs:
-            for result in run.slos:
-                consequence = policy.of_slo(result, self.settings.policy)
-                if consequence is Consequence.FAIL:
-                    red.append((run, result))
-                elif consequence is Consequence.WARN:
-                    doubtful.append((run, result))
-        for _, result in doubtful:
-            item.warn(InferforgeWarning(text.slo_sentence(result)))
-        messages = [text.slo_failure(red)] if red else []
-        if (varied := item.stash.get(VARIED, None)) is not None:
-            messages += self._judge_variants(item, varied)
-        if not messages:
+        runs, quality = item.stash.get(RUNS, []), item.stash.get(QUALITY, [])
+        said = consequences.of_test(runs, item.stash.get(VARIED, None), quality, self.settings.policy)
+        self._say(item, said)
+        if not said.failure:
             return
-        message = "\n".join(messages)
         if body_failed:
-            item.add_report_section("call", "inferforge", message)
+            item.add_report_section("call", "inferforge", said.failure)
         else:
-            _fail(message)
+            _fail(said.failure)
 
-    def _judge_variants(self, item: pytest.Item, varied: VariantRuns) -> list[str]:
-        """What fails the test; what is only in doubt warns, as the policy says."""
-        _properties(item, text.comparison_properties(varied.comparisons))
-        consequence = policy.of_expectation(varied.missed, varied.doubt, self.settings.policy)
-        if consequence is Consequence.NONE:
-            return []
-        message = text.variants_failure(varied.missed or varied.doubt, varied.comparisons)
-        if consequence is Consequence.FAIL:
-            return [message]
-        item.warn(InferforgeWarning(message))
-        return []
+    def _say(self, item: pytest.Item, said: consequences.Said) -> None:
+        item.user_properties.extend(said.properties.items())
+        for warning in said.warnings:
+            item.warn(InferforgeWarning(warning))
 
     def compare(self, item: RegressionItem) -> None:
         """Run by a regression item: measure what is missing, judge the whole family, speak for one test."""
         declared = self._of(item)
         self._clean(lambda: self._measure_missing(declared))
         found = self._clean(lambda: self.session.comparisons_of(declared))
-        if not found:
+        quality = self._clean(lambda: self.session.quality_of(declared))
+        if not found and not quality:
             _nothing_gated(item.original.nodeid, self._broken, self.session.failed_items)
-        _properties(item, text.comparison_properties(found))
-        consequences = [policy.of_comparison(c, self.settings.policy) for c in found]
-        moved = self.session.moved_with(declared)
-        message = text.comparison_failure(found, self.session.changed, moved)
+        unjudged = None
         if self.session.judged_nothing:
-            recording = self.session.recording
-            consequences = [policy.of_unjudged(self.settings.policy, recording=recording)] * len(found)
-        if Consequence.FAIL in consequences:
-            said = self._clean(lambda: self._runs().profile(declared))
-            _fail(message if said is None else f"{message}\n  {said}")
-        for comparison, consequence in zip(found, consequences, strict=True):
-            if consequence is Consequence.WARN:
-                item.warn(InferforgeWarning(text.comparison_sentence(comparison)))
+            unjudged = policy.of_unjudged(self.settings.policy, recording=self.session.recording)
+        said = consequences.of_regression(
+            found,
+            quality,
+            self.settings.policy,
+            unjudged=unjudged,
+            changed=self.session.changed,
+            moved=self.session.moved_with(declared) if found else (),
+        )
+        self._say(item, said)
+        if said.failure:
+            profile = self._clean(lambda: self._runs().profile(declared))
+            _fail(said.failure if profile is None else f"{said.failure}\n  {profile}")
 
     def _measure_missing(self, declared: Declared) -> None:
         runs = self._runs()
         if declared.workload is not None:
             runs.run(declared)
+        if declared.quality is not None:
+            self.session.grading.quality(declared)
         if self.session.comparisons is None:
             for other in self.session.declared.values():
                 if other.workload is not None and not other.variants and not runs.knows(other.key):
                     self._try(other)
+                if other.quality is not None and not other.variants:
+                    self._try_quality(other)
 
     def _try(self, declared: Declared) -> None:
         try:
             self.session.runs.run(declared)
+        except InferforgeError as error:
+            self.session.errors.append(str(error))  # its own item says it
+
+    def _try_quality(self, declared: Declared) -> None:
+        if self.session.grading.knows(declared.key):
+            return
+        try:
+            self.session.grading.quality(declared)
         except InferforgeError as error:
             self.session.errors.append(str(error))  # its own item says it
 
@@ -336,9 +352,11 @@ class Adapter:
 
 
 def _ordered(items: list[pytest.Item]) -> list[pytest.Item]:
-    """As few boots as possible: equal servers together, where the first stood. Comparisons last."""
+    """As few boots as possible: equal servers together, where the first stood, load before quality.
+    Comparisons last.
+    """
     first: dict[object, int] = {}
-    ranks: list[tuple[int, int, pytest.Item]] = []
+    ranks: list[tuple[int, bool, int, pytest.Item]] = []
     comparisons: list[pytest.Item] = []
     for place, item in enumerate(items):
         if isinstance(item, RegressionItem):
@@ -346,8 +364,9 @@ def _ordered(items: list[pytest.Item]) -> list[pytest.Item]:
             continue
         declared = item.stash.get(DECLARED, None)
         rank = place if declared is None else first.setdefault(declared.server, place)
-        ranks.append((rank, place, item))
-    return [item for _, _, item in sorted(ranks, key=lambda r: r[:2])] + comparisons
+        graded = declared is not None and declared.quality is not None
+        ranks.append((rank, graded, place, item))
+    return [item for *_, item in sorted(ranks, key=lambda r: r[:3])] + comparisons
 
 
 def _nothing_gated(nodeid: str, broken: Mapping[str, str], failed: Collection[str]) -> NoReturn:
@@ -357,10 +376,6 @@ def _nothing_gated(nodeid: str, broken: Mapping[str, str], failed: Collection[st
     if nodeid in failed:
         pytest.skip("its test failed before it had measured anything that is gated")
     pytest.skip("nothing of this test is gated: it has no run of its own and no infer_load(name=...)")
-
-
-def _properties(item: pytest.Item, properties: Mapping[str, object]) -> None:
-    item.user_properties.extend(properties.items())
 
 
 def _fail(message: str) -> NoReturn:

@@ -33,6 +33,13 @@ MARKERS = (
         " infer_server's, and `infer_run[NAME]` is the run on it"
     ),
     (
+        "infer_quality(tasks=[...], limit=..., num_fewshot=..., not_worse_than='2 pt', at_least='80 %'|{},"
+        " metric=..., filter=..., data={}, under_load=N, chat=False, concurrency=8, timeout=..., retries=3,"
+        " max_tokens=..., seed=..., pin=False): what `infer_quality` evaluates with lm-eval: tasks by name,"
+        " task files, and packs that need no download (forge_arithmetic, forge_recall, forge_instructions,"
+        " forge_grounded, forge_consistency, and their multiple-choice forms, forge_arithmetic_choice, ...)"
+    ),
+    (
         'infer_slo(TEXT, ..., METRIC_STATISTIC=LIMIT, confidence="boot"|"deploy"): limits that fail the'
         " test, for example"
         ' "ttft p99 < 300 ms",'
@@ -101,6 +108,10 @@ def _add_session_options(add: Callable[..., object]) -> None:
     add(
         "--infer-workload", metavar="NAME=VALUE", action="append", default=[],
         help="an argument of every workload, over its markers: requests=100, seed=7, ...",
+    )  # fmt: skip
+    add(
+        "--infer-quality", metavar="NAME=VALUE", action="append", default=[],
+        help="an argument of every infer_quality, over its markers: limit=50, concurrency=16, ...",
     )  # fmt: skip
     add(
         "--infer-workers", metavar="N",

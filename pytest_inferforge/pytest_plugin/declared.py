@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 from pytest_inferforge import slo as slos
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.metrics import metric
-from pytest_inferforge.pytest_plugin import variants
+from pytest_inferforge.options import QualityOptions
+from pytest_inferforge.pytest_plugin import quality_words, variants
 from pytest_inferforge.pytest_plugin.layers import COMMAND_LINE, Layer, Mark, merge, of_marks
 from pytest_inferforge.pytest_plugin.server_words import choose, merged, server_spec
+from pytest_inferforge.quality import evaluating
 from pytest_inferforge.workload import arguments as workloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_inferforge.pytest_plugin.quality_words import Asked
     from pytest_inferforge.pytest_plugin.settings import Settings
     from pytest_inferforge.pytest_plugin.variants import Variants
     from pytest_inferforge.servers.spec import ServerSpec
@@ -24,10 +27,11 @@ if TYPE_CHECKING:
     from pytest_inferforge.workload.spec import Workload
 
 _NEEDS = {  # marker -> the fixtures of which one must be asked for
-    "infer_server": {"infer_server", "infer_run", "infer_load"},
+    "infer_server": {"infer_server", "infer_run", "infer_load", "infer_quality"},
     "infer_workload": {"infer_run", "infer_load"},
     "infer_slo": {"infer_run", "infer_load"},
-    "infer_variants": {"infer_run"},
+    "infer_quality": {"infer_quality"},
+    "infer_variants": {"infer_run", "infer_quality"},
 }
 _GATED = {
     False: ("ttft_s.mean", "ttft_s.p99", "tpot_s.mean"),  # open loop: arrivals pin the throughput
@@ -42,7 +46,8 @@ class Declared:
     `loads`: it asks for `infer_load` and measures by hand. `layers`: what is said about its workload, for
     `infer_load` to add to. `backend_named`: somebody chose the server it runs on. `against`: the server that
     --infer-against names, as this test would have it. `variants`: the servers of infer_variants, of which
-    `server` is the first. `notes`: what a person should know about how this was merged.
+    `server` is the first. `quality`: what infer_quality asks for, None: nothing. `notes`: what a person
+    should know about how this was merged.
     """
 
     nodeid: str
@@ -57,6 +62,7 @@ class Declared:
     notes: tuple[str, ...] = ()
     against: ServerSpec | None = None
     variants: Variants | None = None
+    quality: Asked | None = None
 
     @property
     def servers(self) -> tuple[ServerSpec, ...]:
@@ -103,6 +109,13 @@ def declare(
                 " prompt_tokens=256, output_tokens=128)",
             )
         workload = workload_of(merge(layers, notes), settings, folder)
+    quality = _quality(marks, used, settings, notes, folder)
+    if quality is not None and quality.under_load is not None and workload is None:
+        raise UsageError(
+            "there is no load to look at quality under",
+            seen=f"under_load={quality.under_load}, and the test does not ask for infer_run",
+            do="give the test an infer_workload marker and let it ask for infer_run too, or drop under_load",
+        )
     checks = _slos(marks)
     _check_classes(checks, workload)
     gated = gated_metrics(workload, checks, tail=settings.gate.tail) if workload else ()
@@ -124,8 +137,28 @@ def declare(
         layers=layers,
         slos=checks,
         gated=gated,
+        quality=quality,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _quality(
+    marks: Sequence[Mark], used: set[str], settings: Settings, notes: list[str], folder: Path
+) -> Asked | None:
+    """What a test's infer_quality markers ask for; None: it does not use the fixture."""
+    if "infer_quality" not in used:
+        return None
+    said = of_marks(marks, "infer_quality")
+    if not said:
+        raise UsageError(
+            "infer_quality has nothing to evaluate",
+            seen="no infer_quality marker",
+            do='add @pytest.mark.infer_quality(tasks=["forge_arithmetic"], limit=200)',
+        )
+    evaluating.require()
+    merged_words = merge((settings.asked_quality, *said, settings.file_quality), notes)
+    asked = quality_words.from_arguments(merged_words, QualityOptions(), settings.judge, folder=folder)
+    return asked.quick(QualityOptions().quick_items) if settings.quick else asked
 
 
 def workload_by_hand(declared: Declared, arguments: Mapping[str, Any], settings: Settings) -> Workload:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import httpx
 
     from pytest_inferforge.pytest_plugin.adapter import Adapter
+    from pytest_inferforge.pytest_plugin.qualities import Quality, VariantQualities
     from pytest_inferforge.pytest_plugin.variants import VariantRuns
     from pytest_inferforge.run import Run
     from pytest_inferforge.servers.server import Server
@@ -140,3 +141,12 @@ def infer_run(request: pytest.FixtureRequest) -> Run | VariantRuns:
     With `infer_variants` a mapping of such runs, by the variants' names, and `.comparisons`.
     """
     return _adapter(request).run(request.node)
+
+
+@pytest.fixture
+def infer_quality(request: pytest.FixtureRequest) -> Quality | VariantQualities:
+    """The declared tasks, evaluated after the load: `infer_quality["gsm8k"]` is its mean score, 0 to 1.
+
+    With `infer_variants` a mapping of such results, by the variants' names, and `.results` that pair them.
+    """
+    return _adapter(request).quality(request.node)

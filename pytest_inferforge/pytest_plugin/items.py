@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUFFIX = ".regression"
-MEASURING = frozenset({"infer_run", "infer_load"})
+MEASURING = frozenset({"infer_run", "infer_load", "infer_quality"})
 _NOT_INHERITED = frozenset({"xfail", "timeout", "usefixtures", "asyncio", "anyio", "trio", "flaky"})
 
 

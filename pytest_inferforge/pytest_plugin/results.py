@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_inferforge.pytest_plugin.declared import Declared
+    from pytest_inferforge.pytest_plugin.qualities import Quality
     from pytest_inferforge.run import Run
 
 SCHEMA = 1
@@ -28,12 +30,8 @@ def test_result(
     host = fingerprint.host_fingerprint()
     identity = declared.server.identity()
     settings = identity.pop("settings")
-    soft = {f"server.{name}": str(value) for name, value in facts.items() if name not in _IDENTITY_FACTS}
     assert isinstance(settings, dict)
-    soft |= {f"setting.{name}": str(value) for name, value in settings.items()}
-    soft |= {
-        f"server.{name}": str(value) for name, value in identity.items() if name in ("args", "env") and value
-    }
+    soft = _soft(identity, settings, facts)
     soft["client_priority"] = run.boots[-1].client_priority
     soft |= {name: value for name, value in run.boots[-1].facts.items() if name != _GPU}
     gpu = run.boots[-1].facts.get(_GPU)
@@ -49,19 +47,38 @@ def test_result(
                 "metric_definitions": METRIC_DEFINITIONS,
                 **machine,  # a URL's hardware cannot be seen
             },
-            identity={
-                name: str(value)
-                for name, value in {
-                    "engine": identity["engine"],
-                    "model": _model_name(identity["model"] or facts.get("model")),
-                    **{name: facts[name] for name in _IDENTITY_FACTS if name in facts},
-                }.items()
-            },
+            identity=_identity(identity, facts),
             soft=soft,
         ),
         gated=declared.gated,
         boots=tuple(boot.result for boot in run.boots),
         workload=run.workload.identity(),
+        server={**identity, "settings": settings},
+    )
+
+
+def graded_result(
+    declared: Declared, measured: TestResult | None, quality: Quality, facts: Mapping[str, str]
+) -> TestResult:
+    """A test with its quality; `measured`: what its load gave, None: it has none."""
+    assert declared.quality is not None
+    margin = declared.quality.not_worse_than
+    outcomes = tuple(replace(outcomes, margin=margin) for outcomes in quality.outcomes.values())
+    if measured is not None:
+        return replace(measured, quality=outcomes)
+    machine = dict(fingerprint.host_fingerprint().hard) if declared.server.url is None else {}
+    identity = declared.server.identity()
+    settings = identity.pop("settings")
+    assert isinstance(settings, dict)
+    return TestResult(
+        nodeid=declared.key,
+        fingerprint=Fingerprint(
+            identity=_identity(identity, facts),
+            soft=machine | _soft(identity, settings, facts),
+        ),
+        gated=(),
+        boots=(),
+        quality=outcomes,
         server={**identity, "settings": settings},
     )
 
@@ -96,7 +113,40 @@ def session_result(
     )
 
 
+def _identity(identity: Mapping[str, object], facts: Mapping[str, str]) -> dict[str, str]:
+    """What a server is, whatever it is set to."""
+    known = {
+        "engine": identity["engine"],
+        "model": _model_name(identity["model"] or facts.get("model")),
+        **{name: facts[name] for name in _IDENTITY_FACTS if name in facts},
+    }
+    return {name: str(value) for name, value in known.items()}
+
+
+def _soft(
+    identity: Mapping[str, object], settings: Mapping[str, object], facts: Mapping[str, str]
+) -> dict[str, str]:
+    """What it said of itself, and how it was set."""
+    soft = {f"server.{name}": str(value) for name, value in facts.items() if name not in _IDENTITY_FACTS}
+    soft |= {f"setting.{name}": str(value) for name, value in settings.items()}
+    return soft | {
+        f"server.{name}": str(value) for name, value in identity.items() if name in ("args", "env") and value
+    }
+
+
 def _model_name(model: object) -> str:
     """A model file is known by its name and hash, not by the folder it lies in on this machine."""
     name = str(model or "")
     return Path(name).name if name.endswith(".gguf") else name
+
+
+def doubts_about(result: SessionResult, before: Sequence[SessionResult]) -> list[str]:
+    """What makes a saved session hard to trace later, a line each."""
+    lines = []
+    if result.source.get("dirty") == "true":
+        lines.append("  warning: saved from a tree with uncommitted changes, which its commit does not show")
+    branches = [session.source["branch"] for session in before if "branch" in session.source]
+    here = result.source.get("branch")
+    if here and branches and here != branches[-1]:
+        lines.append(f"  warning: saved from branch {here}; the session before it came from {branches[-1]}")
+    return lines

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.pytest_plugin.measuring import OnProgress
     from pytest_inferforge.pytest_plugin.settings import Settings
     from pytest_inferforge.pytest_plugin.variants import VariantRuns
+    from pytest_inferforge.pytest_plugin.varying import OnLast
     from pytest_inferforge.records import SloResult, TestResult
     from pytest_inferforge.run import RunBoot
     from pytest_inferforge.servers.server import Server
@@ -91,15 +92,17 @@ class Runs:
         self.servers[server.number] = said
         return server
 
-    def variants(self, declared: Declared) -> VariantRuns:
+    def variants(self, declared: Declared, *, on_last: OnLast | None = None) -> VariantRuns:
         """The finished runs of a test on each of its variants, measured now if they were not yet.
+
+        `on_last`: called with the name and the server of each, after the last load on it.
 
         Raises:
             EngineError, MeasuringError: as of `run`.
         """
         if declared.key not in self.varied:
             try:
-                self.varied[declared.key] = varying.measure(self, declared, self._settings)
+                self.varied[declared.key] = varying.measure(self, declared, self._settings, on_last)
             except InferforgeError as error:
                 self._measured[declared.key] = error
                 raise

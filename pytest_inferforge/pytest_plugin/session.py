@@ -13,9 +13,11 @@ from pytest_inferforge import engines, gate, remains
 from pytest_inferforge.baselines.store import check_name, check_session_id, open_store
 from pytest_inferforge.engines import files
 from pytest_inferforge.errors import BaselineError, UsageError
-from pytest_inferforge.pytest_plugin import references
+from pytest_inferforge.outcomes import QualityVerdict
+from pytest_inferforge.pytest_plugin import quality_gate, references
+from pytest_inferforge.pytest_plugin.grading import Grading
 from pytest_inferforge.pytest_plugin.more import MoreBoots
-from pytest_inferforge.pytest_plugin.results import session_result
+from pytest_inferforge.pytest_plugin.results import doubts_about, graded_result, session_result
 from pytest_inferforge.pytest_plugin.runs import Runs
 from pytest_inferforge.records import ComparisonVerdict
 
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from pytest_inferforge.outcomes import QualityResult
     from pytest_inferforge.pytest_plugin.declared import Declared
+    from pytest_inferforge.pytest_plugin.grading import Graded
     from pytest_inferforge.pytest_plugin.settings import Settings
     from pytest_inferforge.records import Comparison, Series, SessionResult, TestResult
 
@@ -57,6 +61,7 @@ class InferSession:
         self.all_selected = True
         self.reference: tuple[SessionResult, ...] = ()
         self.comparisons: dict[str, tuple[Comparison, ...]] | None = None  # by key of the test
+        self.quality_results: dict[str, tuple[QualityResult, ...]] = {}  # likewise, once they are compared
         self.changed: tuple[str, ...] = ()
         self.pinned: tuple[SessionResult, ...] = ()
         self.more: MoreBoots | None = None  # what was measured beyond the plan; None: nothing was judged
@@ -68,6 +73,7 @@ class InferSession:
         self._version = version
         self._root = root
         self._runs: Runs | None = None
+        self._grading: Grading | None = None
 
     # -- before anything boots ----------------------------------------------------------------------
 
@@ -155,9 +161,28 @@ class InferSession:
             self._runs.declared = self.declared
         return self._runs
 
+    @property
+    def grading(self) -> Grading:
+        """What evaluates; made when it is first needed."""
+        if self._grading is None:
+            self._grading = Grading(self.runs, self.settings, run_dir=self.run_dir)
+        return self._grading
+
+    @property
+    def graded(self) -> tuple[Graded, ...]:
+        """Every test whose quality was looked at, and each of its variants."""
+        return tuple(self._grading.finished) if self._grading else ()
+
     def result(self, *, complete: bool, accepted: bool) -> SessionResult:
         """This session as a baseline stores it."""
-        finished = self._runs.finished if self._runs else []
+        measured = {
+            done.key: done.result for done in (self._runs.finished if self._runs else ()) if done.stored
+        }
+        for graded in self.graded:
+            if not graded.quality.variant:
+                said = self.runs.servers.get(graded.quality.server_number, {})
+                before = measured.get(graded.key)
+                measured[graded.key] = graded_result(graded.declared, before, graded.quality, said)
         return session_result(
             id=self.id,
             started_at=self.started_at,
@@ -166,7 +191,7 @@ class InferSession:
             boots=self.settings.boots,
             keys=self.settings.keys,
             root=self._root,
-            tests=[done.result for done in finished if done.stored],
+            tests=list(measured.values()),
             complete=complete,
             accepted=accepted,
         )
@@ -180,6 +205,11 @@ class InferSession:
             for comparison in found:
                 by_test.setdefault(comparison.nodeid, []).append(comparison)
             self.comparisons = {key: tuple(items) for key, items in by_test.items()}
+            if self.graded:
+                self.grading.spent_s += self.more.seconds if self.more else 0.0
+                self.quality_results = quality_gate.judge(
+                    self.grading, current, self.reference, self.settings
+                )
             if self.reference:
                 self.changed = gate.changed_since(current, self.reference)
         return self.comparisons
@@ -231,6 +261,11 @@ class InferSession:
             for comparison in items
         )
 
+    def quality_of(self, declared: Declared) -> tuple[QualityResult, ...]:
+        """How the tasks of one test compare."""
+        self.judge()
+        return self.quality_results.get(declared.key, ())
+
     @property
     def not_exercised(self) -> tuple[TestResult, ...]:
         """Tests of the baseline's newest complete session that the suite should have, and did not measure."""
@@ -267,7 +302,10 @@ class InferSession:
     @property
     def judged_nothing(self) -> bool:
         """The gate was asked, and weighed no comparison at all."""
-        return not any(c.verdict.judged for items in self.judge().values() for c in items)
+        found = self.judge()
+        return not any(c.verdict.judged for items in found.values() for c in items) and not any(
+            r.verdict.judged for results in self.quality_results.values() for r in results
+        )
 
     # -- the end ------------------------------------------------------------------------------------
 
@@ -282,8 +320,14 @@ class InferSession:
     @property
     def _whole(self) -> bool:
         """Every selected test of ours was measured."""
-        wanted = {d.key for d in self.declared.values() if d.workload is not None and not d.variants}
-        return wanted <= {done.key for done in self.runs.finished if done.stored} and not self.errors
+        tests = [d for d in self.declared.values() if not d.variants]
+        wanted = {d.key for d in tests if d.workload is not None}
+        graded = {d.key for d in tests if d.quality is not None}
+        return (
+            wanted <= {done.key for done in self.runs.finished if done.stored}
+            and graded <= {done.key for done in self.graded}
+            and not self.errors
+        )
 
     @property
     def accepted(self) -> bool:
@@ -295,6 +339,11 @@ class InferSession:
                 c.verdict is ComparisonVerdict.REGRESSED
                 for items in (self.comparisons or {}).values()
                 for c in items
+            )
+            and not any(
+                r.verdict is QualityVerdict.REGRESSED
+                for results in self.quality_results.values()
+                for r in results
             )
         )
 
@@ -311,7 +360,7 @@ class InferSession:
             names.append(self.settings.compare)
         lines = []
         for name in dict.fromkeys(names):
-            if not any(done.stored for done in self.runs.finished):
+            if not any(done.stored for done in self.runs.finished) and not self.graded:
                 lines.append(f"nothing was measured, so nothing was added to baseline {name}")
                 continue
             whole = self.complete if self.settings.session_id is None else self._whole
@@ -323,7 +372,7 @@ class InferSession:
                 continue
             said = "" if self.accepted else " (stored, but not accepted as a reference: the session was red)"
             lines.append(f"saved to baseline {name}: {where}{said}")
-            lines += _doubts(result, self._before if name == self.settings.save else self.reference)
+            lines += doubts_about(result, self._before if name == self.settings.save else self.reference)
         return lines
 
     def _save_in(self, name: str, result: SessionResult) -> str:
@@ -340,15 +389,3 @@ class InferSession:
         """Stop the server; may be called again."""
         if self._runs is not None:
             self._runs.pool.finish()
-
-
-def _doubts(result: SessionResult, before: Sequence[SessionResult]) -> list[str]:
-    """What makes a saved session hard to trace later, a line each."""
-    lines = []
-    if result.source.get("dirty") == "true":
-        lines.append("  warning: saved from a tree with uncommitted changes, which its commit does not show")
-    branches = [session.source["branch"] for session in before if "branch" in session.source]
-    here = result.source.get("branch")
-    if here and branches and here != branches[-1]:
-        lines.append(f"  warning: saved from branch {here}; the session before it came from {branches[-1]}")
-    return lines

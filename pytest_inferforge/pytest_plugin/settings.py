@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FILE_KEYS = {
     "backend", "model", "boots", "policy", "store", "settings", "workload", "margins", "limits", "workers",
-    "floor_requests", "servers", "budget", "pairs", "tail", "extend",
+    "floor_requests", "servers", "budget", "pairs", "tail", "extend", "quality",
 }  # fmt: skip
 LIMITS = {  # key of the file -> field of LoadOptions and its unit
     "schedule_lag": ("lag_limit_s", "s"),
@@ -48,17 +48,19 @@ MARGINS = {"mean", "p50", "p90", "p99", "boot_time"}
 class Settings:
     """Everything the command line and the project's file say. None: nobody said anything.
 
-    `server`, `workload` are what the command line says about every test's; `file_server`, `file_workload`
-    what the project's file does; `servers` those that it names. `default_key_env`: of the API key behind an
-    URL for which nobody names one. `attach`: the name of a server that was brought up before. `profile`: when
-    the engine's own profiler is used. `store`: the folder of this machine for logs and rows;
-    `baselines`: where stored sessions are, the same folder or a URL.
+    `server`, `workload`, `asked_quality` are what the command line says about every test's; `file_server`,
+    `file_workload`, `file_quality` what the project's file does; `servers` those that it names.
+    `default_key_env`: of the API key behind an URL for which nobody names one. `attach`: the name of a server
+    that was brought up before. `profile`: when the engine's own profiler is used. `store`: the folder of this
+    machine for logs and rows; `baselines`: where stored sessions are, the same folder or a URL.
     """
 
     server: Layer
     workload: Layer
     file_server: Layer
     file_workload: Layer
+    asked_quality: Layer
+    file_quality: Layer
     servers: Mapping[str, Layer]
     default_key_env: str | None
     boots: int
@@ -143,6 +145,10 @@ def read(option: Mapping[str, Any], root: Path, invocation: Path, environ: Mappi
             source=COMMAND_LINE,
             values=_pairs(option["infer_workload"], "--infer-workload", "requests=100"),
         ),
+        asked_quality=Layer(
+            source=COMMAND_LINE, values=_pairs(option["infer_quality"], "--infer-quality", "limit=50")
+        ),
+        file_quality=Layer(source="the project's file", values=_table(file, "quality")),
         file_server=_file_server(file),
         file_workload=Layer(source="the project's file", values=_table(file, "workload")),
         default_key_env=defaults.api_key_env if environ.get(defaults.api_key_env) else None,

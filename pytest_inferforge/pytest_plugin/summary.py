@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge import gate
 from pytest_inferforge.baselines import vanished
-from pytest_inferforge.pytest_plugin import planning
+from pytest_inferforge.pytest_plugin import graded, planning
 from pytest_inferforge.report import document, text
-from pytest_inferforge.report.text import Line
+from pytest_inferforge.report.lines import Line
 from pytest_inferforge.units import format_value
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pytest_inferforge.pytest_plugin.declared import Declared
     from pytest_inferforge.pytest_plugin.runs import Finished
     from pytest_inferforge.pytest_plugin.session import InferSession
-    from pytest_inferforge.records import ComparisonVerdict
     from pytest_inferforge.run import RunBoot
 
 BANNER = (
@@ -78,6 +77,7 @@ def summary(session: InferSession, saved: Sequence[str]) -> list[Line]:
             lines += text.comparison_lines(found)
         lines += _variant_lines(session, done)
         lines.append(Line(text=""))
+    lines += graded.lines(session)
     lines += [Line(text=line) for line in _comparing(session)]
     lines += _missing(session)
     lines += [Line(text=line) for line in saved]
@@ -116,6 +116,7 @@ def content(session: InferSession, exit_reason: str) -> dict[str, Any]:
         baseline=session.settings.compare,
         not_selected=_not_selected(session),
         not_exercised=vanished.names(session.not_exercised),
+        quality=graded.results(session),
     )
 
 
@@ -176,10 +177,10 @@ def _comparing(session: InferSession) -> list[str]:
     if session.comparisons is None:
         lines.append("no comparison was selected, so nothing was compared")
     else:
-        tally: dict[ComparisonVerdict, int] = {}
-        for found in session.comparisons.values():
-            for c in found:
-                tally[c.verdict] = tally.get(c.verdict, 0) + 1
+        tally: dict[str, int] = {}
+        verdicts = [c.verdict for found in session.comparisons.values() for c in found]
+        for verdict in (*verdicts, *(r.verdict for found in session.quality_results.values() for r in found)):
+            tally[verdict] = tally.get(verdict, 0) + 1
         counted = ", ".join(f"{n} {verdict}" for verdict, n in tally.items())
         lines.append(f"comparisons with {_reference(session)}: {counted or 'none'}")
     if session.more is not None and session.more.boots:

@@ -13,14 +13,17 @@ from pytest_inferforge.pytest_plugin.variants import VariantRuns
 from pytest_inferforge.records import Comparison, ComparisonVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pytest_inferforge.pytest_plugin.declared import Declared
     from pytest_inferforge.pytest_plugin.runs import Runs
     from pytest_inferforge.pytest_plugin.settings import Settings
     from pytest_inferforge.records import BootResult
     from pytest_inferforge.run import Run, RunBoot
+    from pytest_inferforge.servers.server import Server
     from pytest_inferforge.servers.spec import ServerSpec
+
+    OnLast = Callable[[str, Server], None]
 
 
 def key_of(declared: Declared, variant: str) -> str:
@@ -28,8 +31,10 @@ def key_of(declared: Declared, variant: str) -> str:
     return f"{declared.key}::variant={variant}"
 
 
-def measure(runs: Runs, declared: Declared, settings: Settings) -> VariantRuns:
+def measure(runs: Runs, declared: Declared, settings: Settings, on_last: OnLast | None = None) -> VariantRuns:
     """Boot the variants in turns, measure on each boot, and compare the others with the first.
+
+    `on_last`: called with the name and the server of each, after its last load.
 
     Raises:
         EngineError, MeasuringError: one of them could not be measured.
@@ -52,6 +57,8 @@ def measure(runs: Runs, declared: Declared, settings: Settings) -> VariantRuns:
         if len(slots) == 1 and not settings.quick:
             rounds = _rounds(declared, runs.pool.boot_s.get(servers[name], 0.0), settings)
             order = list(gate.in_turns(tuple(servers), rounds))
+        if on_last is not None and name not in order[len(slots) :]:
+            on_last(name, server)
     finished: dict[str, Run] = {}
     for name, spec in servers.items():
         one = replace(declared, server=spec, gated=(), slos=declared.slos)
@@ -102,6 +109,7 @@ def _compared(
         )
         for key, metric_id in gated
     ]
+    graded = len(declared.quality.tasks) if declared.quality is not None else 0
     found: list[Comparison] = []
     for name in others:
         results = gate.decided_by_turns(
@@ -111,7 +119,7 @@ def _compared(
             options=settings.judge,
             arm=name,
             base_arm=first,
-            family=len(drafts) * len(others),
+            family=(len(drafts) + graded) * len(others),
         )
         found += [
             replace(c, nodeid=c.nodeid.replace(declared.key, key_of(declared, name), 1)) for c in results

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_inferforge.outcomes import QualityResult
     from pytest_inferforge.records import Comparison, SessionResult, SloResult, TestResult
 
     Name = tuple[str, str | None, str | None, str | None]
@@ -54,6 +55,7 @@ def document(
     not_selected: int,
     not_exercised: Sequence[str],
     more_boots: Mapping[str, Any],
+    quality: Sequence[QualityResult],
 ) -> dict[str, Any]:
     """The document as plain values.
 
@@ -80,7 +82,7 @@ def document(
             _test(test, slos.get(test.nodeid, ()), boots.get(test.nodeid, ()), names) for test in tests
         ],
         "comparisons": [_comparison(c, names, baseline) for c in comparisons],
-        "quality": [],
+        "quality": [_quality(r) for r in quality],
     }
 
 
@@ -133,6 +135,11 @@ def _comparison(c: Comparison, names: Mapping[str, Name], baseline: str | None) 
         "name": name,
         "baseline": baseline,
     }
+
+
+def _quality(r: QualityResult) -> dict[str, Any]:
+    nodeid, _, variant = r.nodeid.partition("::variant=")
+    return {**asdict(r), "nodeid": nodeid, "variant": variant or None}
 
 
 def _plain(value: Any) -> Any:

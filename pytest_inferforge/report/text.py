@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-from tabulate import tabulate
 
 from pytest_inferforge.metrics import METRICS, metric
 from pytest_inferforge.records import ComparisonVerdict, SloVerdict
+from pytest_inferforge.report.lines import Line, markup_of, table
 from pytest_inferforge.report.server_lines import server_lines
 from pytest_inferforge.units import format_value
 
@@ -25,14 +23,6 @@ _HEADLINE = (
     ("TTFT p50", "ttft_s.p50"), ("p99", "ttft_s.p99"), ("TPOT mean", "tpot_s.mean"), ("E2E p50", "e2e_s.p50"),
     ("output", "output_tok_per_s"), ("requests", "request_per_s"),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A line and how to colour it; `markup` holds the words of pytest's terminal writer."""
-
-    text: str
-    markup: Mapping[str, bool] = field(default_factory=dict)
 
 
 # -- runs and SLOs ---------------------------------------------------------------------------------------
@@ -69,7 +59,7 @@ def _slo_lines(run: Run) -> list[Line]:
     shown = [r for r in run.slos if r.class_name == run.class_name]
     if not shown:
         return []
-    lines = _table(
+    lines = table(
         ("SLO", "measured", "95 % bounds", "verdict", ""),
         [(_slo_row(r), _markup(r.verdict)) for r in shown],
     )
@@ -121,7 +111,7 @@ def run_properties(run: Run) -> dict[str, object]:
 
 def comparison_lines(comparisons: Sequence[Comparison]) -> list[Line]:
     """A table of one test's comparisons, and a sentence for each that is not plainly green."""
-    lines = _table(
+    lines = table(
         ("metric", "now", "reference", "change", "90 % interval", "verdict", ""),
         [(_comparison_row(c), _markup(c.verdict)) for c in comparisons],
     )
@@ -206,21 +196,8 @@ def missing_lines(missing: Sequence[str], renamed: Mapping[str, str], *, fails: 
 # -- private ---------------------------------------------------------------------------------------------
 
 
-def _table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Mapping[str, bool]]]) -> list[Line]:
-    printed = tabulate(
-        [list(row) for row, _ in rows], headers=list(header), tablefmt="plain", disable_numparse=True
-    )
-    head, *body = printed.splitlines()
-    lines = [Line(text=f"    {head.rstrip()}", markup={"light": True})]
-    return lines + [
-        Line(text=f"    {text.rstrip()}", markup=markup) for text, (_, markup) in zip(body, rows, strict=True)
-    ]
-
-
 def _markup(verdict: SloVerdict | ComparisonVerdict) -> Mapping[str, bool]:
-    if verdict in _RED:
-        return {"red": True}
-    return {"green": True} if verdict in _GREEN else {"yellow": True}
+    return markup_of(red=verdict in _RED, green=verdict in _GREEN)
 
 
 def _slo_row(r: SloResult) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pytest_inferforge.slo.evidence import (
     judge_capacity,
     judge_drift,
     judge_telemetry,
+    result_of,
     too_few_boots,
     undecided,
 )
@@ -89,24 +90,9 @@ def _judge_mean(slo: Slo, boots: Sequence[RequestTable], options: JudgeOptions, 
         verdict = SloVerdict.PASS
     elif best is not None and not slo.satisfied_by(best):
         verdict = SloVerdict.FAIL
-    return SloResult(
-        text=slo.text,
-        metric=slo.metric.id,
-        verdict=verdict,
-        value=value,
-        limit=slo.limit,
-        lower=lower,
-        upper=upper,
-        n=len(parts),
-        n_effective=float(len(parts)),
-        unit=unit,
-        misses_limit=not slo.satisfied_by(value),
-        reason=_mean_reason(
-            slo, verdict, (value, lower, upper), len(parts), [t for t, _ in by_boot], options
-        ),
-        implicit=slo.implicit,
-        class_name=slo.of,
-    )
+    tables = [table for table, _ in by_boot]
+    reason = _mean_reason(slo, verdict, (value, lower, upper), len(parts), tables, options)
+    return result_of(slo, verdict, value, lower, upper, len(parts), unit, reason)
 
 
 def _boot_value(slo: Slo, table: RequestTable, limits: Limits) -> float | None:

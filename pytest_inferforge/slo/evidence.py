@@ -55,7 +55,7 @@ def judge_capacity(slo: Slo, boots: Sequence[Evidence]) -> SloResult:
     said = f"every SLO held at {format_value(held, 'req/s')}" if held else "the lowest rate broke an SLO"
     said += f" and one broke at {format_value(broke, 'req/s')}" if broke is not None and held else ""
     said += "" if broke is not None else "; no rate that was tried broke one"
-    return _result(slo, verdict, held, held, broke, len(found), "boots", said)
+    return result_of(slo, verdict, held, held, broke, len(found), "boots", said)
 
 
 def judge_drift(
@@ -75,7 +75,7 @@ def judge_drift(
         verdict = SloVerdict.FAIL
     low, value, high = (format_value(v, "change") for v in (worst.lower, worst.change, worst.upper))
     said = f"{value} from the beginning to the end of the run, {low} to {high} over {len(parts[0])} slices"
-    return _result(slo, verdict, worst.change, worst.lower, worst.upper, len(parts[0]), "slices", said)
+    return result_of(slo, verdict, worst.change, worst.lower, worst.upper, len(parts[0]), "slices", said)
 
 
 def judge_telemetry(slo: Slo, boots: Sequence[Evidence]) -> SloResult:
@@ -96,7 +96,7 @@ def judge_telemetry(slo: Slo, boots: Sequence[Evidence]) -> SloResult:
         said.append(f"it was not measured in {missing} of {len(boots)} boots")
     if len(boots) == 1:
         said.append(ONE_BOOT)
-    return _result(slo, verdict, worst, low, high, len(known), "boots", "; ".join(said))
+    return result_of(slo, verdict, worst, low, high, len(known), "boots", "; ".join(said))
 
 
 def slices(quantity_id: str, table: RequestTable, evidence: Evidence, n: int) -> Floats:
@@ -132,10 +132,10 @@ def too_few_boots(slo: Slo, boots: int, options: JudgeOptions) -> str | None:
 
 def undecided(slo: Slo, reason: str) -> SloResult:
     """Nothing to judge by."""
-    return _result(slo, SloVerdict.INCONCLUSIVE, None, None, None, 0, "requests", reason)
+    return result_of(slo, SloVerdict.INCONCLUSIVE, None, None, None, 0, "requests", reason)
 
 
-def _result(
+def result_of(
     slo: Slo,
     verdict: SloVerdict,
     value: float | None,
@@ -144,7 +144,10 @@ def _result(
     n: int,
     unit: str,
     reason: str,
+    *,
+    effect: float = 1.0,
 ) -> SloResult:
+    """The result of a clause; `effect`: so many of the n are worth one independent one."""
     return SloResult(
         text=slo.text,
         metric=slo.metric.id,
@@ -154,7 +157,7 @@ def _result(
         lower=lower,
         upper=upper,
         n=n,
-        n_effective=float(n),
+        n_effective=n / effect,
         unit=unit,
         misses_limit=value is not None and not slo.satisfied_by(value),
         reason=reason,

@@ -11,7 +11,7 @@ import numpy as np
 from pytest_inferforge import measures
 from pytest_inferforge.records import SloResult, SloVerdict
 from pytest_inferforge.slo.clause import needed
-from pytest_inferforge.slo.evidence import common_notes, too_few_boots, undecided
+from pytest_inferforge.slo.evidence import common_notes, result_of, too_few_boots, undecided
 from pytest_inferforge.slo.rules import Fixed, Rule, looked
 from pytest_inferforge.stats import intervals, sequential
 from pytest_inferforge.units import format_value
@@ -121,22 +121,8 @@ def judge_share(
         value, lower, upper = _share_in_unit(slo, x / n, low, high)
     else:
         value, lower, upper = _quantile(slo, whole, rule, over, verdict)
-    return SloResult(
-        text=slo.text,
-        metric=slo.metric.id,
-        verdict=verdict,
-        value=value,
-        limit=slo.limit,
-        lower=lower,
-        upper=upper,
-        n=n,
-        n_effective=n / effect,
-        unit="requests",
-        misses_limit=not slo.satisfied_by(value),
-        reason=_reason(slo, verdict, over, rule, (low, high), options.alpha, boots=len(whole)),
-        implicit=slo.implicit,
-        class_name=slo.of,
-    )
+    reason = _reason(slo, verdict, over, rule, (low, high), options.alpha, boots=len(whole))
+    return result_of(slo, verdict, value, lower, upper, n, "requests", reason, effect=effect)
 
 
 def _sample(slo: Slo, tables: Sequence[RequestTable], limits: Limits) -> Sample:

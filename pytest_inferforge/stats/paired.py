@@ -7,20 +7,39 @@ difference (b - c) / n is what accuracy lost.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from scipy import special
+
+from pytest_inferforge.stats.clusters import clustered_mean, summed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
+_NOTHING = 1e-12  # of a sum of scores
 _FEW = 20  # discordant pairs, below which the normal bound is too sure of itself
 _STEPS = 80  # halvings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """What pairs show: `worse` and `better` items of `n`, the mean loss and its bounds.
+
+    `p_worse` and `p_better` are one-sided, `least_p` is the smallest that so few changes can give at all.
+    `variance`: of the mean loss, times n.
+    """
+
+    worse: int
+    better: int
+    n: int
+    loss: float
+    lower: float
+    upper: float
+    p_worse: float
+    p_better: float
+    least_p: float
+    variance: float
 
 
 def worse_p(worse: int, better: int) -> float:
@@ -61,37 +80,82 @@ def loss_upper(worse: int, better: int, n: int, alpha: float) -> float:
     return high
 
 
-def clustered_upper(
-    losses: Sequence[float], clusters: Sequence[Hashable], alpha: float
-) -> tuple[float, float]:
-    """Mean loss and its upper bound when items of one cluster (a passage, a subject) go together.
+def loss_of(losses: Sequence[float], clusters: Sequence[Hashable], alpha: float) -> Loss:
+    """What pairs show of the loss: was less is, of each item; the bounds are one-sided at alpha each.
 
-    losses: was less is, of each item, in any unit. t with one degree of freedom less than clusters.
+    Exact where each item is right or wrong and stands alone. Else t over the clusters (no clusters: over the
+    items), never surer than so few changed ones can be, nor than right and wrong items that stand alone.
 
-    Source: cluster-robust standard error, Miller 2024 (arXiv 2411.00640), section 2.2.
+    Source: McNemar 1947, Tango 1998; Miller 2024 (arXiv 2411.00640), section 2.2.
 
     Raises:
-        ValueError: fewer than 2 clusters.
+        ValueError: no pairs, or fewer than 2 clusters of what is not counted.
     """
-    values = np.asarray(losses, dtype=float)
-    mean = float(values.mean()) if len(values) else 0.0
-    sums: dict[Hashable, float] = {}
-    for value, cluster in zip(values.tolist(), clusters, strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + value - mean
-    if len(sums) < 2:
-        raise ValueError(f"{len(sums)} clusters show no spread")
-    k = len(sums)
-    se = math.sqrt(sum(s**2 for s in sums.values()) * k / (k - 1)) / len(values)
-    return mean, mean + float(special.stdtrit(k - 1, 1.0 - alpha)) * se
+    n, alone = len(losses), len(set(clusters)) == len(clusters)
+    worse, better = sum(v > 0.0 for v in losses), sum(v < 0.0 for v in losses)
+    counts = all(v in (-1.0, 0.0, 1.0) for v in losses)
+    if counts and alone:
+        return _counted(worse, better, n, alpha)
+    units = clusters if not alone else range(n)
+    found = clustered_mean(losses, units)
+    changed = sum(abs(s) > _NOTHING for s in summed(losses, units).values())
+    least, half = least_p(changed, 0), found.half_width(alpha)
+    if changed < _FEW:
+        half = max(half, loss_upper(0, 0, n, alpha))
+    by_t = Loss(
+        worse=worse,
+        better=better,
+        n=n,
+        loss=found.mean,
+        lower=found.mean - half,
+        upper=found.mean + half,
+        p_worse=max(least, found.p_above),
+        p_better=max(least, replace(found, mean=-found.mean).p_above),
+        least_p=least,
+        variance=found.se**2 * n,
+    )
+    return _less_sure(by_t, _counted(worse, better, n, alpha)) if counts else by_t
 
 
-def needed_pairs(changed_share: float, margin: float, alpha: float, power: float) -> int:
+def _counted(worse: int, better: int, n: int, alpha: float) -> Loss:
+    return Loss(
+        worse=worse,
+        better=better,
+        n=n,
+        loss=(worse - better) / n if n else 0.0,
+        lower=-loss_upper(better, worse, n, alpha),
+        upper=loss_upper(worse, better, n, alpha),
+        p_worse=worse_p(worse, better),
+        p_better=worse_p(better, worse),
+        least_p=least_p(worse, better),
+        variance=(worse + better) / n - ((worse - better) / n) ** 2,
+    )
+
+
+def _less_sure(one: Loss, other: Loss) -> Loss:
+    return replace(
+        one,
+        loss=other.loss,
+        lower=min(one.lower, other.lower),
+        upper=max(one.upper, other.upper),
+        p_worse=max(one.p_worse, other.p_worse),
+        p_better=max(one.p_better, other.p_better),
+        variance=max(one.variance, other.variance),
+    )
+
+
+def needed_pairs(variance: float, margin: float, alpha: float, power: float) -> int:
     """About how many pairs show with that power that the loss is below the margin when there is none.
 
-    Source: normal approximation, (z_alpha + z_power)^2 * share of changed items / margin^2.
+    variance: of one pair's loss; the share of changed items, where each is right or wrong. With a loss,
+    `margin` is how far it is from what is to be shown. At least as many as show it when nothing changes.
+
+    Source: normal approximation, (z_alpha + z_power)^2 * variance / margin^2; Tango 1998 for no change.
     """
-    reach = float(special.ndtri(1.0 - alpha)) + float(special.ndtri(power))
-    return max(1, math.ceil(reach**2 * changed_share / margin**2))
+    z = float(special.ndtri(1.0 - alpha))
+    reach = z + float(special.ndtri(power))
+    unchanged = z**2 * (1.0 - margin) / margin
+    return max(1, math.ceil(unchanged), math.ceil(reach**2 * variance / margin**2))
 
 
 def _score(worse: int, better: int, n: int, loss: float) -> float:

@@ -21,6 +21,7 @@ from pytest_inferforge.servers import ports
 from pytest_inferforge.servers.pool import ServerPool
 from pytest_inferforge.servers.spec import ServerSpec, pairs
 from pytest_inferforge.servers.supervisor import boot
+from pytest_inferforge.words import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,7 @@ def test_a_reply_has_the_length_that_was_asked_for_and_is_read_back_as_many_toke
 
 def test_words_are_single_tokens(server: Server) -> None:
     assert tokens(server, " the") == 1
-    assert tokens(server, "".join(f" {word}" for word in forge_tiny.WORDS)) == len(forge_tiny.WORDS)
+    assert tokens(server, "".join(f" {word}" for word in WORDS)) == len(WORDS)
     assert complete(server, prompt=" the cat" * 5)["usage"]["prompt_tokens"] == 10
 
 

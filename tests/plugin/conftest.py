@@ -1,6 +1,7 @@
 """pytest driven from outside, as its users do."""
 
 import datetime as dt
+import json
 from dataclasses import replace
 
 import pytest
@@ -52,3 +53,88 @@ def multiply():
 
 def _scaled(boot, factor):
     return replace(boot, metrics={name: value * factor for name, value in boot.metrics.items()})
+
+
+_SCRIPTED = '''
+"""In the place of lm-eval: answers as script.json says, boot by boot, and writes down what was asked."""
+
+import json
+from pathlib import Path
+
+from pytest_inferforge.errors import MeasuringError
+from pytest_inferforge.outcomes import Outcomes, Repeat
+from pytest_inferforge.quality import evaluating
+from pytest_inferforge.quality.evaluation import Evaluation, Requests
+
+HERE = Path(__file__).parent
+turns = {}
+
+
+def evaluate(job, *, folder, on_progress=None):
+    model = job.target.model
+    turns[model] = turns.get(model, 0) + 1
+    boots = json.loads((HERE / "script.json").read_text())
+    boot = (boots.get(model) or boots["any"])[: turns[model]][-1]
+    asked = {
+        "model": model, "tasks": [task.name for task in job.tasks], "limit": job.limit, "seed": job.seed,
+        "concurrency": job.concurrency, "repeat": job.repeat, "chat": job.chat, "ca": job.target.ca_file,
+        "loads": len(list(folder.parent.glob("test_*.jsonl.gz"))), "folder": folder.name,
+    }
+    with (HERE / "asked.jsonl").open("a") as file:
+        file.write(json.dumps(asked) + "\\n")
+    if "error" in boot:
+        raise MeasuringError(boot["error"], seen="the script says so")
+    on_progress(1, 1)
+    return Evaluation(
+        tasks=tuple(outcomes(task.name, job, **boot.get(task.name, {})) for task in job.tasks),
+        observed={task.name: {} for task in job.tasks},
+        requests=Requests(asked=200, failed={}, retried=0, truncated=0, prompt_tokens=1000,
+                          output_tokens=400, latency_s={"p50": 0.01, "p90": 0.02, "p99": 0.03}),
+        route=None,
+        lm_eval_version="0.4.13",
+        seconds=boot.get("seconds", 0.1),
+    )
+
+
+def outcomes(task, job, *, wrong=20, n=200, identity=None, **more):
+    given = {
+        "task": task, "metric": "acc", "filter": "none", "higher_is_better": True,
+        "keys": tuple(f"{task}-{k}" for k in range(n)),
+        "scores": tuple(float(k >= wrong) for k in range(n)),
+        "identity": {"version": "1.0"} | (identity or {}),
+        "repeat": Repeat(n=job.repeat, flipped=0, changed=0) if job.repeat else None,
+    }
+    return Outcomes(**(given | more))
+
+
+evaluating.evaluate = evaluate
+evaluating.require = lambda: None
+'''
+
+
+class Script:
+    """What the evaluations of a suite come to: of each task 20 of 200 items are wrong, unless said."""
+
+    def __init__(self, suite):
+        self._suite = suite
+        suite.write("conftest.py", _SCRIPTED)
+        self.says({})
+
+    def says(self, *boots, **of_models):
+        """One evaluation after the other, the last one again and again; by the model that is asked."""
+        boots_of = {"any": boots or [{}], **{name: list(said) for name, said in of_models.items()}}
+        (self._suite.folder / "script.json").write_text(json.dumps(boots_of))
+
+    def asked(self):
+        """What was asked since the last time, in order."""
+        path = self._suite.folder / "asked.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text().splitlines()
+        path.unlink()
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def script(suite):
+    return Script(suite)

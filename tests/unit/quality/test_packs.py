@@ -9,8 +9,8 @@ from itertools import islice
 
 import pytest
 
-from pytest_inferforge.engines import forge_tiny
 from pytest_inferforge.errors import UsageError
+from pytest_inferforge.forge_tiny import vocabulary
 from pytest_inferforge.quality.packs import PACKS, Rule, chance, collection, forms_of, items, training_text
 from pytest_inferforge.quality.packs.lexicon import LISTED, LOOKS, PLACES, THINGS
 from pytest_inferforge.quality.packs.lm_eval_tasks import document_of
@@ -49,8 +49,7 @@ def test_nothing_but_known_words_digits_and_marks_is_written(pack):
 
 
 def test_the_tokens_counted_here_are_those_of_forge_tiny():
-    vocabulary, _ = forge_tiny._vocabulary()
-    assert {f"\u0120{word}" for word in WORDS} <= set(vocabulary)
+    assert {f"\u0120{word}" for word in WORDS} <= set(vocabulary.tokens())
     assert tokens("- the boat : 42\n") == ["-", " the", " boat", " ", ":", " ", "4", "2", "\n"]
 
 

@@ -64,30 +64,63 @@ def test_impossible_counts_are_an_error(worse, better, n):
         paired.loss_upper(worse, better, n, 0.05)
 
 
-def test_items_of_one_cluster_are_worth_one():
-    rng = np.random.default_rng(2)
-    covered = {"clustered": 0, "alone": 0}
-    for _ in range(1000):
-        groups = np.repeat(np.arange(20), 10)
-        losses = np.repeat(rng.normal(0.0, 1.0, 20), 10) + rng.normal(0.0, 0.1, 200)
-        covered["clustered"] += paired.clustered_upper(losses, groups.tolist(), 0.05)[1] >= 0.0
-        covered["alone"] += paired.clustered_upper(losses, list(range(200)), 0.05)[1] >= 0.0
-    assert 0.93 <= covered["clustered"] / 1000 <= 0.97
-    assert covered["alone"] / 1000 < 0.80
+LOSSES = st.lists(st.sampled_from([-1.0, 0.0, 0.0, 1.0]), min_size=4, max_size=80)
 
 
-def test_single_items_as_clusters_are_the_usual_t():
-    losses = [1.0, 0.0, -1.0, 1.0, 1.0, 0.0, 0.0, 1.0]
-    mean, upper = paired.clustered_upper(losses, list(range(8)), 0.05)
-    assert mean == pytest.approx(np.mean(losses))
-    assert upper == pytest.approx(np.mean(losses) + stats.t.ppf(0.95, 7) * stats.sem(losses))
-    with pytest.raises(ValueError, match="clusters"):
-        paired.clustered_upper([1.0, 2.0], ["a", "a"], 0.05)
+@given(LOSSES)
+def test_right_or_wrong_items_that_stand_alone_are_counted(losses):
+    found = paired.loss_of(losses, (), 0.05)
+    worse, better, n = losses.count(1.0), losses.count(-1.0), len(losses)
+    assert (found.worse, found.better, found.n) == (worse, better, n)
+    assert found.loss == pytest.approx(np.mean(losses))
+    assert found.p_worse == paired.worse_p(worse, better)
+    assert found.p_better == paired.worse_p(better, worse)
+    assert found.upper == paired.loss_upper(worse, better, n, 0.05)
+    assert found.lower == -paired.loss_upper(better, worse, n, 0.05)
+    assert found.variance == pytest.approx(np.var(losses))
+
+
+@given(LOSSES)
+def test_clusters_can_only_make_it_less_sure(losses):
+    alone = paired.loss_of(losses, (), 0.05)
+    together = paired.loss_of(losses, [str(k // 2) for k in range(len(losses))], 0.05)
+    assert together.lower <= alone.lower <= alone.upper <= together.upper
+    assert together.p_worse >= alone.p_worse
+    assert together.p_better >= alone.p_better
+    assert together.variance >= alone.variance
+
+
+def test_real_losses_have_the_t_of_scipy():
+    losses = np.random.default_rng(4).normal(0.01, 0.2, 200)
+    found = paired.loss_of(losses.tolist(), (), 0.05)
+    expected = stats.ttest_1samp(losses, 0.0, alternative="greater")
+    assert found.p_worse == pytest.approx(expected.pvalue)
+    assert found.p_better == pytest.approx(1.0 - expected.pvalue)
+    assert found.upper == pytest.approx(losses.mean() + stats.t.ppf(0.95, 199) * stats.sem(losses))
+    assert found.lower == pytest.approx(losses.mean() - stats.t.ppf(0.95, 199) * stats.sem(losses))
+
+
+def test_four_changed_clusters_cannot_be_significant_whatever_t_says():
+    losses = [1.0] * 16 + [0.0] * 184
+    clusters = [k // 4 for k in range(200)]
+    assert paired.loss_of(losses, clusters, 0.05).p_worse == pytest.approx(1 / 16)
+    assert paired.loss_of(losses, (), 0.05).p_worse == pytest.approx(2.0**-16)
+
+
+def test_no_change_at_all_is_not_taken_for_certainty():
+    for losses, clusters in (([0.0] * 40, ()), ([0.0] * 40, [k // 4 for k in range(40)])):
+        found = paired.loss_of(losses, clusters, 0.05)
+        assert found.upper == pytest.approx(Z**2 / (40 + Z**2), rel=1e-6)
+        assert found.p_worse == 1.0
+    few = paired.loss_of([0.25] + [0.0] * 39, (), 0.05)
+    assert few.upper == pytest.approx(0.25 / 40 + Z**2 / (40 + Z**2))
 
 
 def test_so_many_pairs_show_the_margin():
     n = paired.needed_pairs(0.08, 0.02, 0.05, 0.80)
     assert n == math.ceil((Z + stats.norm.ppf(0.8)) ** 2 * 0.08 / 0.02**2)
+    least = paired.needed_pairs(0.0, 0.02, 0.05, 0.80)
+    assert paired.loss_upper(0, 0, least, 0.05) <= 0.02 < paired.loss_upper(0, 0, least - 1, 0.05)
     rng = np.random.default_rng(3)
     counts = rng.multinomial(n, [0.04, 0.04, 0.92], size=3000)
     shown = np.mean([paired.loss_upper(int(b), int(c), n, 0.05) < 0.02 for b, c, _ in counts])
