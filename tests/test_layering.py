@@ -40,7 +40,7 @@ ARROWS = {
     "_guardian": set(),
     "workload": {"errors", "options", "units", "words"},
     "loadgen": {"dialects", "errors", "processes", "table", "tls", "workload"},
-    "engines": {"dialects", "errors", "forge_tiny", "processes", "redaction", "words"},
+    "engines": {"dialects", "errors", "forge_tiny", "processes", "redaction"},
     "servers": {
         "asking", "dialects", "engines", "errors", "exposition", "processes", "redaction", "telemetry", "tls",
     },

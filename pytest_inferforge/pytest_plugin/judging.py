@@ -54,6 +54,12 @@ def results_by_key(key: str, run: Run) -> dict[str, BootResult]:
     }
 
 
+def planned_pairs(asked: int | None, boot_s: float, options: JudgeOptions) -> int:
+    """Rounds of boots in turns: as asked, else fewer where boots are slow."""
+    slow = boot_s >= options.slow_boot_s
+    return asked or (options.pairs_of_slow_boots if slow else options.pairs_of_boots)
+
+
 def check_enough(checks: Sequence[Slo], workload: Workload, options: JudgeOptions, *, boots: int) -> None:
     """Refuse an SLO that this number of requests, or of boots, can never show.
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pytest_inferforge.pytest_plugin.gate_settings import GateSettings
     from pytest_inferforge.pytest_plugin.runs import Runs
     from pytest_inferforge.records import BootResult
-    from pytest_inferforge.run import RunBoot
     from pytest_inferforge.servers.spec import ServerSpec
 
 
@@ -103,10 +102,7 @@ class MoreBoots:
     def _turns_of(self, group: Sequence[Declared]) -> Measured:
         arms = (REFERENCE, CURRENT, CONTROL) if self._control else (REFERENCE, CURRENT)
         boot_s = self._boot_s(group)
-        slow = boot_s >= self._options.slow_boot_s
-        wanted = self._settings.pairs or (
-            self._options.pairs_of_slow_boots if slow else self._options.pairs_of_boots
-        )
+        wanted = judging.planned_pairs(self._settings.pairs, boot_s, self._options)
         least = self._settings.pairs or min(wanted, self._options.pairs_of_slow_boots)
         round_s = len(arms) * self._round_s(group)
         rounds = next((k for k in range(wanted, least - 1, -1) if k * round_s <= self._left_s), 0)
@@ -155,13 +151,8 @@ class MoreBoots:
             assert declared.workload is not None
             server = self._runs.server(spec)
             measured = self._runs.measure(declared, declared.workload, server, boot=boot)
-            found.update(self._by_key(declared, measured))
+            found.update(self._runs.by_key(declared, measured))
         return found
-
-    def _by_key(self, declared: Declared, boot: RunBoot) -> dict[str, BootResult]:
-        assert declared.workload is not None
-        run = judging.with_classes(self._runs.unjudged(declared, declared.workload, [boot]), declared.slos)
-        return judging.results_by_key(declared.key, run)
 
     # -- what it costs ----------------------------------------------------------------------------------
 

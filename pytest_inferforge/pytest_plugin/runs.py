@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_inferforge.pytest_plugin.settings import Settings
     from pytest_inferforge.pytest_plugin.variants import VariantRuns
     from pytest_inferforge.pytest_plugin.varying import OnLast
-    from pytest_inferforge.records import SloResult, TestResult
+    from pytest_inferforge.records import BootResult, SloResult, TestResult
     from pytest_inferforge.run import RunBoot
     from pytest_inferforge.servers.server import Server
     from pytest_inferforge.servers.spec import ServerSpec
@@ -298,6 +298,12 @@ class Runs:
         if self._settings.profile != "on-failure" or declared.workload is None:
             return None
         return self._measurer.profile(declared.workload, self.server(declared.server))
+
+    def by_key(self, declared: Declared, boot: RunBoot) -> dict[str, BootResult]:
+        """What one boot measured of a test and of each class of its requests, by their keys."""
+        assert declared.workload is not None
+        run = judging.with_classes(self.unjudged(declared, declared.workload, [boot]), declared.slos)
+        return judging.results_by_key(declared.key, run)
 
     def unjudged(self, declared: Declared, workload: Workload, boots: Sequence[RunBoot]) -> Run:
         return Run(

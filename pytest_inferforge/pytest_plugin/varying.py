@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pytest_inferforge.pytest_plugin.declared import Declared
     from pytest_inferforge.pytest_plugin.runs import Runs
     from pytest_inferforge.pytest_plugin.settings import Settings
-    from pytest_inferforge.records import BootResult
     from pytest_inferforge.run import Run, RunBoot
     from pytest_inferforge.servers.server import Server
     from pytest_inferforge.servers.spec import ServerSpec
@@ -53,9 +52,11 @@ def measure(runs: Runs, declared: Declared, settings: Settings, on_last: OnLast 
         number = len(boots[name]) + 1
         found = runs.measure(declared, declared.workload, server, boot=number)
         boots[name].append(found)
-        slots.append(gate.Slot(arm=name, boots=_by_key(runs, declared, found)))
+        slots.append(gate.Slot(arm=name, boots=runs.by_key(declared, found)))
         if len(slots) == 1 and not settings.quick:
-            rounds = _rounds(declared, runs.pool.boot_s.get(servers[name], 0.0), settings)
+            asked = declared.variants.pairs or settings.gate.pairs
+            boot_s = runs.pool.boot_s.get(servers[name], 0.0)
+            rounds = judging.planned_pairs(asked, boot_s, settings.judge)
             order = list(gate.in_turns(tuple(servers), rounds))
         if on_last is not None and name not in order[len(slots) :]:
             on_last(name, server)
@@ -74,19 +75,6 @@ def measure(runs: Runs, declared: Declared, settings: Settings, on_last: OnLast 
     return VariantRuns(
         runs=finished, expect=declared.variants.expect, comparisons=comparisons, missed=missed, doubt=doubt
     )
-
-
-def _rounds(declared: Declared, boot_s: float, settings: Settings) -> int:
-    assert declared.variants is not None
-    asked = declared.variants.pairs or settings.gate.pairs
-    slow = boot_s >= settings.judge.slow_boot_s
-    return asked or (settings.judge.pairs_of_slow_boots if slow else settings.judge.pairs_of_boots)
-
-
-def _by_key(runs: Runs, declared: Declared, boot: RunBoot) -> dict[str, BootResult]:
-    assert declared.workload is not None
-    run = judging.with_classes(runs.unjudged(declared, declared.workload, [boot]), declared.slos)
-    return judging.results_by_key(declared.key, run)
 
 
 def _compared(

@@ -15,11 +15,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import heapq
-import os
 import socket
 import sys
-import tempfile
-import time
 from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Self
@@ -27,16 +24,15 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from pytest_inferforge import processes
-from pytest_inferforge.errors import EngineError, UsageError
+from pytest_inferforge.errors import UsageError
 from pytest_inferforge.loadgen.dispatch import Alarm
 from pytest_inferforge.loadgen.priority import hurry
+from pytest_inferforge.testing.addressed import Addressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MODULE = "pytest_inferforge.testing.slowing_proxy"
-_BOOT_S = 30.0
 _HOST = "127.0.0.1"
 
 
@@ -59,23 +55,13 @@ class SlowingProxy:
         self.url = ""
         self._to = (parts.hostname, parts.port or 80)
         self._path = parts.path.rstrip("/")
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._process: processes.Process | None = None
+        self._process: Addressed | None = None
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="slowing-proxy-")
-        address, log = (Path(self._folder.name) / name for name in ("address", "log"))
         host, port = self._to
-        argv = [sys.executable, "-m", _MODULE, host, str(port), repr(self.slowdown), str(address)]
-        self._process = processes.start(argv, env=dict(os.environ), log_path=log, grace_s=1.0)
-        give_up = time.monotonic() + _BOOT_S
-        while not address.exists():
-            if self._process.poll() is not None or time.monotonic() > give_up:
-                tail = processes.tail(log)
-                self.close()
-                raise EngineError("the slowing proxy did not start", log_tail=tail)
-            time.sleep(0.01)  # the process writes its address as its first act
-        self.url = address.read_text() + self._path
+        argv = [sys.executable, "-m", _MODULE, host, str(port), repr(self.slowdown)]
+        self._process = Addressed("slowing proxy", lambda folder: [*argv, str(folder / "address")])
+        self.url = self._process.address + self._path
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -84,11 +70,8 @@ class SlowingProxy:
     def close(self) -> None:
         """Stop the process; idempotent."""
         if self._process is not None:
-            self._process.stop()
+            self._process.close()
             self._process = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
 
 
 class Held:

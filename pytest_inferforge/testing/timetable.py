@@ -14,21 +14,17 @@ The process itself is `python -m pytest_inferforge.testing.timetable_process`.
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import ssl
 import sys
-import tempfile
-import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pytest_inferforge import processes
-from pytest_inferforge.errors import EngineError
+from pytest_inferforge.testing.addressed import Addressed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _MODULE = "pytest_inferforge.testing.timetable_process"
 FAULTS = (
@@ -106,10 +102,13 @@ class TrueTimes:
 def command(timetable: Timetable, folder: Path) -> str:
     """A command line for --infer-command that boots such a server; its files go to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
+    return f"{shlex.join(_argv(timetable, folder))} {{port}}"
+
+
+def _argv(timetable: Timetable, folder: Path) -> list[str]:
     config = folder / "config.json"
     config.write_text(json.dumps(asdict(timetable)))
-    words = [sys.executable, "-m", _MODULE, str(config), str(folder / "address")]
-    return f"{shlex.join(words)} {{port}}"
+    return [sys.executable, "-m", _MODULE, str(config), str(folder / "address")]
 
 
 class TimetableServer:
@@ -118,31 +117,16 @@ class TimetableServer:
     def __init__(self, timetable: Timetable, *, boot_timeout_s: float = 30.0) -> None:
         self.timetable = timetable
         self._boot_timeout_s = boot_timeout_s
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._process: processes.Process | None = None
+        self._process: Addressed | None = None
         self.url = ""
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="timetable-")
-        folder = Path(self._folder.name)
-        config, address, log = folder / "config.json", folder / "address", folder / "log"
-        config.write_text(json.dumps(asdict(self.timetable)))
-        argv = [
-            sys.executable,
-            "-m",
-            _MODULE,
-            str(config),
-            str(address),
-        ]
-        self._process = processes.start(argv, env=dict(os.environ), log_path=log, grace_s=1.0)
-        give_up = time.monotonic() + self._boot_timeout_s
-        while not address.exists():
-            if self._process.poll() is not None or time.monotonic() > give_up:
-                tail = processes.tail(log)
-                self.close()
-                raise EngineError("the timetable server did not start", log_tail=tail)
-            time.sleep(0.01)  # the process writes its address as its first act
-        self.url = address.read_text()
+        self._process = Addressed(
+            "timetable server",
+            lambda folder: _argv(self.timetable, folder),
+            boot_timeout_s=self._boot_timeout_s,
+        )
+        self.url = self._process.address
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -151,11 +135,8 @@ class TimetableServer:
     def close(self) -> None:
         """Stop the process; idempotent."""
         if self._process is not None:
-            self._process.stop()
+            self._process.close()
             self._process = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
 
     def true_times(self) -> dict[str, TrueTimes]:
         """X-Request-Id -> what really happened, for every request that got at least one token."""
