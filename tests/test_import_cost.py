@@ -4,6 +4,11 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
+from pytest_inferforge.testing.suite import Suite
+from pytest_inferforge.testing.timetable import Timetable, TimetableServer
+
 FOREIGN = """
     import sys
     import pytest
@@ -44,3 +49,36 @@ def test_and_little_of_ours():
 def test_the_package_itself_loads_lazily():
     code = "import sys, pytest_inferforge as i; print(i.Poisson(8), 'numpy' in sys.modules)"
     assert printed(code) == ["poisson", "8", "req/s", "False"]
+
+
+HEAVY = {"lm_eval", "datasets", "pandas", "pyarrow", "torch", "transformers"}
+SAYS = f"""
+    import sys
+
+    def pytest_unconfigure():
+        print("heavy:", *sorted({HEAVY!r} & sys.modules.keys()), "end")
+"""
+PLAIN = "def test_plain(): pass"
+LOAD = """
+    import pytest
+
+    @pytest.mark.infer_workload(arrivals="closed 2", requests=4, prompt_tokens=8, output_tokens=2)
+    def test_load(infer_run): pass
+"""
+
+
+def test_the_package_loads_nothing_of_an_evaluation():
+    code = f"import sys, pytest_inferforge as i; i.Poisson(8); print(*({HEAVY!r} & sys.modules.keys()))"
+    assert printed(code) == []
+
+
+@pytest.mark.parametrize("content", [PLAIN, LOAD], ids=["plain", "load"])
+def test_a_run_without_quality_loads_nothing_of_an_evaluation(tmp_path, calm, content):
+    suite = Suite(tmp_path)
+    suite.write("inferforge.toml", calm)
+    suite.write("conftest.py", SAYS)
+    suite.write("test_a.py", content)
+    with TimetableServer(Timetable(ttft_s=0.005, gap_s=0.001)) as server:
+        done = suite.run(f"--infer-url={server.url}", "-s")
+    assert done.exit_code == 0, done.output
+    assert "heavy: end" in done.output

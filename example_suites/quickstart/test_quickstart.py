@@ -1,4 +1,4 @@
-"""Three tests to copy: a chat under Poisson load, a batch job in a closed loop, and load driven by hand.
+"""Four tests to copy: a chat under Poisson load, a batch job in a closed loop, load driven by hand, and answers.
 
 Run it on the embedded llama.cpp, which needs no GPU and no download:
 
@@ -40,3 +40,8 @@ async def test_by_hand(infer_server, infer_load):
         arrivals="constant 20 req/s", requests=40, prompt_tokens="uniform 16..64", output_tokens=8
     )
     assert run.metrics["error_ratio"] == 0.0
+
+
+@pytest.mark.infer_quality(tasks=["forge_recall", "forge_arithmetic_choice"], limit=100, at_least="35 %")
+def test_answers(infer_quality):
+    print(dict(infer_quality))

@@ -86,7 +86,7 @@ def _compare(option: argparse.Namespace) -> int:
     for line in comparing_lines.by_test(comparisons, flags):
         say(line)
     graded = judge_stored(current.newest, before, name=reference.word, options=found.judge)
-    for told in quality_lines.result_lines(graded):
+    for told in quality_lines.by_test(graded):
         say(told.text)
     say(f"comparisons: {comparing_lines.tally(comparisons)}")
     red = any(c.verdict is ComparisonVerdict.REGRESSED for c in comparisons)

@@ -73,7 +73,7 @@ def _judge(option: argparse.Namespace) -> int:
     graded = judge_stored(
         session, reference, name=option.name, options=found.judge, under_test=found.gate.under_test
     )
-    for told in quality_lines.result_lines(graded):
+    for told in quality_lines.by_test(graded):
         say(told.text)
     strict = found.policy == "strict"
     renamed = vanished.renamed(session, reference, missing)

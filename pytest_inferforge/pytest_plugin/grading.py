@@ -165,8 +165,9 @@ class Grading:
     def _judged(self, declared: Declared, found: Quality) -> tuple[QualityResult, ...]:
         """Floors, and what load does."""
         asked, options = self._asked(declared), self._settings.judge
+        key = gate_key(declared, found.variant) if found.variant else declared.key
         floors = tuple(
-            floor(found.outcomes[task], limit, nodeid=declared.nodeid, options=options)
+            floor(found.outcomes[task], limit, nodeid=key, options=options)
             for task, limit in asked.at_least.items()
         )
         if found.loaded is None:
@@ -178,7 +179,7 @@ class Grading:
             return by_task(second.loaded), second.outcomes
 
         pairing = Pairing(
-            key=declared.key,
+            key=key,
             kind=QualityKind.UNDER_LOAD,
             current=by_task(found.loaded),
             base=found.outcomes,
@@ -186,7 +187,7 @@ class Grading:
             margin=asked.not_worse_than,
             again=again,
         )
-        return floors + decided([pairing], family=len(asked.tasks), options=options)[declared.key]
+        return floors + decided([pairing], family=len(asked.tasks), options=options)[key]
 
     # -- variants -----------------------------------------------------------------------------------
 

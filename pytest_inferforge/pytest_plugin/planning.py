@@ -64,6 +64,7 @@ def lines(declared: Sequence[Declared], reference: Sequence[SessionResult], sett
         times = f"boot {_time(cost.boot_s)}, its loads {_time(cost.load_s)} a round"
         what = f"{_counted(cost.boots, 'boot')}, {_counted(cost.loads, 'load')}"
         said.append(f"  {cost.server}: {what}; {times}")
+    said += _quality(declared)
     known = [cost.seconds for cost in found if cost.seconds is not None]
     total = sum(known)
     gap = "" if len(known) == len(found) else ", and what no stored session tells"
@@ -80,6 +81,22 @@ def lines(declared: Sequence[Declared], reference: Sequence[SessionResult], sett
     if settings.compare is not None:
         said += _detectable(declared, reference, settings)
     return said
+
+
+def _quality(declared: Sequence[Declared]) -> list[str]:
+    """Evaluations, which no stored session tells the time of."""
+    graded = [(d, d.quality) for d in declared if d.quality is not None]
+    if not graded:
+        return []
+    tasks = sum(len(asked.tasks) for _, asked in graded)
+    times = sum(
+        (1 if asked.under_load is None else 2) * (1 if d.variants is None else len(d.variants.servers))
+        for d, asked in graded
+    )
+    loaded = {spec for d in declared if d.workload is not None for spec in d.servers}
+    boots = len({spec for d, _ in graded for spec in d.servers} - loaded)
+    alone = f", {_counted(boots, 'boot')} for them alone" if boots else ""
+    return [f"  quality: {_counted(times, 'evaluation')} of {_counted(tasks, 'task')} in all{alone}"]
 
 
 def _detectable(

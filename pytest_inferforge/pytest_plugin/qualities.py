@@ -36,7 +36,7 @@ class Quality(Mapping[str, float | None]):
 
     @property
     def seconds(self) -> float:
-        return self.evaluation.seconds
+        return self.evaluation.seconds + (self.loaded.seconds if self.loaded is not None else 0.0)
 
     def __getitem__(self, task: str) -> float | None:
         if task not in self.outcomes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_inferforge.errors import InferforgeError
 from pytest_inferforge.gate.quality import family_of
-from pytest_inferforge.gate.stored_quality import stored_quality, unpaired
+from pytest_inferforge.gate.stored_quality import StoredQuality, stored_quality, unpaired
 from pytest_inferforge.pytest_plugin.pairing import decided
 
 if TYPE_CHECKING:
@@ -50,7 +51,15 @@ def _paired(
     test = next(test for test in current.tests if test.nodeid == graded.key)
     stored = stored_quality(current, test, reference, settings.gate.under_test)
     if declared.against is not None and (stored is None or stored.refused):
-        return _against(graded, grading, declared.against, f"against:{settings.gate.against}")
+        name = f"against:{settings.gate.against}"
+        try:
+            return _against(graded, grading, declared.against, name)
+        except InferforgeError as error:  # the other tests are judged all the same
+            first = str(error).partition("\n")[0]
+            nothing = StoredQuality(
+                session="", outcomes={}, refused=f"the reference was not evaluated: {first}"
+            )
+            return unpaired(test, nothing, reference_name=name)
     named = f"baseline:{settings.compare}"
     if stored is None or stored.refused:
         return unpaired(test, stored, reference_name=named)

@@ -166,7 +166,7 @@ def _points(said: object, default: float) -> float:
         return default
     text = str(said)
     number = text.strip().removesuffix("pts").removesuffix("pt").removesuffix("points").strip()
-    value = units.parse(f"{number} %" if number != text.strip() else text, "ratio")
+    value = _parsed("not_worse_than", f"{number} %" if number != text.strip() else text, "ratio")
     if not 0.0 < value < 1.0:
         raise UsageError("a margin lies between 0 and 1", seen=text, do='write not_worse_than="2 pt"')
     return value
@@ -178,9 +178,9 @@ def _floors(said: object, tasks: Sequence[Task]) -> dict[str, float]:
         return {}
     if isinstance(said, Mapping):
         _known_tasks("at_least", said, names)
-        floors = {str(name): units.parse(str(value), "ratio") for name, value in said.items()}
+        floors = {str(name): _parsed("at_least", value, "ratio") for name, value in said.items()}
     else:
-        floors = dict.fromkeys(names, units.parse(str(said), "ratio"))
+        floors = dict.fromkeys(names, _parsed("at_least", said, "ratio"))
     for name, value in floors.items():
         if not 0.0 < value < 1.0:
             raise UsageError(
@@ -201,4 +201,12 @@ def _whole(name: str, said: object) -> int | None:
 
 
 def _seconds(said: object, default: float) -> float:
-    return default if said is None else units.parse(str(said), "s")
+    return default if said is None else _parsed("timeout", said, "s")
+
+
+def _parsed(name: str, said: object, unit: str) -> float:
+    """A number with its unit; an error names the argument."""
+    try:
+        return units.parse(str(said), unit)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.what}", seen=error.seen, do=error.do) from error

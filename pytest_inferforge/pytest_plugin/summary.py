@@ -83,7 +83,7 @@ def summary(session: InferSession, saved: Sequence[str]) -> list[Line]:
     lines += [Line(text=line) for line in saved]
     if session.settings.quick:
         lines.append(Line(text="--infer-quick: nothing was judged", markup={"yellow": True}))
-    if session.runs.finished or session.errors:
+    if session.runs.finished or session.graded or session.errors:
         lines.append(Line(text=f"requests and logs: {session.run_dir} (seed {session.settings.load.seed})"))
     return lines
 
@@ -216,9 +216,10 @@ def _not_selected(session: InferSession) -> int:
     if not session.reference:
         return 0
     if session.comparisons is None:
-        return sum(len(test.gated) for test in session.reference[-1].tests)
+        return sum(len(test.gated) + len(test.quality) for test in session.reference[-1].tests)
     current = session.result(complete=session.complete, accepted=False)
-    return sum(len(test.gated) for test in gate.tests_not_exercised(current, session.reference))
+    missing = gate.tests_not_exercised(current, session.reference)
+    return sum(len(test.gated) + len(test.quality) for test in missing)
 
 
 def _verdict(session: InferSession) -> str:

@@ -77,6 +77,7 @@ def run(job: Job, folder: Path, tell: Callable[[int, int], None]) -> Evaluation:
         UsageError: a task cannot be made, or the server cannot be asked so.
         MeasuringError: the server answers nothing.
     """
+    # lm-eval takes seconds to import, and the parent imports this module for the names of the files.
     from pytest_inferforge.quality import running, tasks
     from pytest_inferforge.quality.adapter import ServerModel
 
@@ -84,6 +85,8 @@ def run(job: Job, folder: Path, tell: Callable[[int, int], None]) -> Evaluation:
     loaded = [
         tasks.load(task, limit=job.limit, seed=job.seed, cache_dir=folder / "datasets") for task in job.tasks
     ]
+    for one in loaded:
+        running.check(one)
     total = sum(one.items(one.limit) for one in loaded)
     if job.repeat:
         total += sum(one.items(one.repeat_limit(job.repeat)) for one in loaded)

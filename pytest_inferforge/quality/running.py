@@ -32,6 +32,20 @@ class Ran:
     notes: tuple[str, ...]
 
 
+def check(loaded: Loaded) -> None:
+    """Whether the task declares the metric and the filter that are asked for, before anything is sent.
+
+    Raises:
+        UsageError: it does not.
+    """
+    task, leaves = loaded.asked, loaded.leaves.values()
+    if task.metric is not None:
+        scoring.gated(task.name, "metric", task.metric, [list(leaf.aggregation()) for leaf in leaves])
+    if task.filter is not None:
+        filters = [[one.name for one in getattr(leaf, "_filters", ())] for leaf in leaves]
+        scoring.gated(task.name, "filter", task.filter, filters)
+
+
 def run(loaded: Loaded, job: Job, model: ServerModel) -> Ran:
     """Ask all items of the task, and the first ones again where the job says so.
 
@@ -40,7 +54,8 @@ def run(loaded: Loaded, job: Job, model: ServerModel) -> Ran:
     """
     task = loaded.asked
     leaves = _asked(loaded, job, model, limit=loaded.limit)
-    metric, filter_ = scoring.gated(task.name, leaves, metric=task.metric, filter_=task.filter)
+    metric = scoring.gated(task.name, "metric", task.metric, [leaf.metrics for leaf in leaves])
+    filter_ = scoring.gated(task.name, "filter", task.filter, [leaf.filters for leaf in leaves])
     known_as = _identity(loaded, job, model)
     result = scoring.outcomes(task.name, leaves, metric=metric, filter_=filter_, known_as=known_as)
     notes = scoring.notes(result, examples=model.reasons)

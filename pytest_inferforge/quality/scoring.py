@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     Alone = Callable[[Any], float]
 
 
+_SAME = 0.9  # a reply that so many of the items share is told
+_SHOWN = 60  # characters of it
 _MOST_NATS = 700.0  # of which the exponential still is a number
 
 
@@ -51,24 +54,20 @@ class _Row:
     right: tuple[float, int] | None  # log-likelihood of the right choice, and its tokens
 
 
-def gated(task: str, leaves: Sequence[Leaf], *, metric: str | None, filter_: str | None) -> tuple[str, str]:
-    """The metric and the filter that are asked for, else the task's first.
+def gated(task: str, what: str, asked: str | None, had: Sequence[Sequence[str]]) -> str:
+    """The metric or filter that is asked for, else the first one; `had`: those of each of the task's leaves.
 
     Raises:
-        UsageError: the task has no such metric or filter.
+        UsageError: it is not one that all of them have.
     """
-    for what, asked, had in (
-        ("metric", metric, [leaf.metrics for leaf in leaves]),
-        ("filter", filter_, [leaf.filters for leaf in leaves]),
-    ):
-        everywhere = [name for name in had[0] if all(name in names for names in had)]
-        if (asked is not None and asked not in everywhere) or not everywhere:
-            raise UsageError(
-                f"{task} has no such {what}" if asked else f"the tasks of {task} have no {what} in common",
-                seen=str(asked or "; ".join(", ".join(names) for names in had)),
-                do=f"it has: {', '.join(everywhere)}" if everywhere else "name its tasks one by one",
-            )
-    return metric or leaves[0].metrics[0], filter_ or leaves[0].filters[0]
+    everywhere = [name for name in had[0] if all(name in names for names in had)]
+    if not everywhere or (asked is not None and asked not in everywhere):
+        raise UsageError(
+            f"{task} has no such {what}" if asked else f"the tasks of {task} have no {what} in common",
+            seen=str(asked or "; ".join(", ".join(names) for names in had)),
+            do=f"it has: {', '.join(everywhere)}" if everywhere else "name its tasks one by one",
+        )
+    return asked or everywhere[0]
 
 
 def outcomes(
@@ -133,9 +132,8 @@ def notes(result: Outcomes, *, examples: Mapping[str, str]) -> list[str]:
     found = []
     if result.unanswered:
         why = "; ".join(f"{reason}: {detail}" for reason, detail in sorted(examples.items()))
-        found.append(
-            f"{result.task}: {result.unanswered} of {n + result.unanswered} items unanswered ({why})"
-        )
+        missed = f"{result.unanswered} of {n + result.unanswered} items unanswered"
+        found.append(f"{result.task}: {missed} ({why or 'their scores are no numbers'})")
     if not n:
         return found
     if result.truncated:
@@ -148,14 +146,23 @@ def notes(result: Outcomes, *, examples: Mapping[str, str]) -> list[str]:
             f"{result.task}: {result.tied} of {n} items have no best choice"
             + (": the log-likelihoods say nothing" if result.tied == n else "")
         )
-    if result.replies and n > 1 and len(set(result.replies)) == 1:
-        found.append(f"{result.task}: all {n} replies are the same: {result.said[0][:60]!r}")
+    if result.replies and n > 1:
+        common, times = Counter(result.replies).most_common(1)[0]
+        if times >= _SAME * n:
+            found.append(f"{result.task}: {times} of {n} items share one reply, {_said(result, common)!r}")
     value = result.value
     if result.chance is not None and value is not None and result.metric.startswith("acc"):
         spread = math.sqrt(result.chance * (1 - result.chance) / n)
         if value <= result.chance + 2 * spread:
-            found.append(f"{result.task}: {result.metric} {value:.3g} where a coin gets {result.chance:.3g}")
+            got = f"{result.metric} {value:.3g} of {n} items"
+            found.append(f"{result.task}: {got} where a coin gets {result.chance:.3g}")
     return found
+
+
+def _said(result: Outcomes, reply: str) -> str:
+    """The text of that digest, as far as it was kept."""
+    kept = dict(zip(result.replies, result.said, strict=False))
+    return kept.get(reply, "")[:_SHOWN]
 
 
 def with_repeat(result: Outcomes, again: Outcomes) -> Outcomes:

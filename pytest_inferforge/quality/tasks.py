@@ -14,6 +14,7 @@ import jinja2
 import lm_eval.tasks
 import yaml  # type: ignore[import-untyped]
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._index import Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from pytest_inferforge.errors import UsageError
@@ -44,7 +45,6 @@ class Loaded:
     asked: Task
     leaves: Mapping[str, Any]
     limit: int | None
-    pack: bool
 
     @property
     def scores_texts(self) -> bool:
@@ -52,7 +52,7 @@ class Loaded:
 
     def items(self, limit: int | None) -> int:
         """How many items are asked under that limit."""
-        counts = [len(leaf.eval_docs) for leaf in self.leaves.values()]
+        counts = [len(getattr(leaf, "task_docs", None) or leaf.eval_docs) for leaf in self.leaves.values()]
         return sum(counts if limit is None else (min(count, limit) for count in counts))
 
     def repeat_limit(self, repeat: int) -> int:
@@ -83,7 +83,7 @@ def load(task: Task, *, limit: int | None, seed: int, cache_dir: Path) -> Loaded
         leaves = _from_files(task, cache_dir)
     for name, leaf in leaves.items():
         _check(name, leaf)
-    return Loaded(asked=task, leaves=leaves, limit=limit, pack=pack is not None)
+    return Loaded(asked=task, leaves=leaves, limit=limit)
 
 
 def _pack_of(name: str) -> tuple[str, str] | None:
@@ -104,12 +104,15 @@ def _from_files(task: Task, cache_dir: Path) -> Mapping[str, Any]:
     try:
         if path is None:
             manager = _shipped()
-            if task.name not in manager.all_tasks:
+            known = manager.task_index.get(task.name)
+            if known is None:
                 raise _unknown(task.name, manager.all_tasks)
-            if task.data:
+            if known.kind is Kind.TASK:
+                path = known.yaml_path
+            elif task.data:
                 raise _no_single_data_set(task)
-            spec: str | dict[str, Any] = task.name
-        else:
+        spec: str | dict[str, Any] = task.name
+        if path is not None:
             config = load_yaml(path, resolve_func=False)
             if "group" in config:
                 if task.data:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_inferforge.baselines.keeping import Difference
+    from pytest_inferforge.outcomes import Outcomes
     from pytest_inferforge.records import Decision, SessionResult, TestResult
 
 _COMMIT = 10  # characters of a commit that are shown
@@ -68,7 +69,14 @@ def test_lines(session: SessionResult, *, everything: bool) -> list[str]:
             (*test.gated, *(m for m in sorted(known) if m not in test.gated)) if everything else test.gated
         )
         rows += [(test.nodeid, m, _value(keeping.value_of(session, test, m), m), _boots(test)) for m in shown]
+        rows += [
+            (test.nodeid, f"{o.task} {o.metric}", _score(o), f"{len(o.scores)} items") for o in test.quality
+        ]
     return _table(("test", "metric", "value", "boots"), rows) if rows else ["no test of it is gated"]
+
+
+def _score(outcomes: Outcomes) -> str:
+    return "-" if outcomes.value is None else f"{outcomes.value:.4g}"
 
 
 def fingerprint_lines(session: SessionResult) -> list[str]:

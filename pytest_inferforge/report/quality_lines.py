@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 _RED = (QualityVerdict.FAIL, QualityVerdict.REGRESSED)
 _GREEN = (QualityVerdict.PASS, QualityVerdict.NOT_REGRESSED, QualityVerdict.IMPROVED)
-_KINDS = {
-    QualityKind.NOT_WORSE_THAN: "not worse than",
-    QualityKind.AT_LEAST: "at least",
-    QualityKind.UNDER_LOAD: "under load",
-}
 
 
 def evaluation_lines(title: str, server: str, evaluation: Evaluation) -> list[Line]:
@@ -41,31 +36,54 @@ def evaluation_lines(title: str, server: str, evaluation: Evaluation) -> list[Li
 
 
 def result_lines(results: Sequence[QualityResult]) -> list[Line]:
-    """A table of verdicts, and a sentence for each that is not plainly green."""
-    if not results:
-        return []
-    rows = [(_row(r), markup_of(red=r.verdict in _RED, green=r.verdict in _GREEN)) for r in results]
-    lines = table(("task", "now", "", "before", "change", "worst case", "verdict", ""), rows)
-    return lines + [
-        Line(text=f"    {r.task}: {r.reason}") for r in results if r.reason and r.verdict not in _GREEN
-    ]
+    """A table of floors and one for each reference, then a sentence for each that is not plainly green."""
+    lines: list[Line] = []
+    if floors := [r for r in results if r.kind is QualityKind.AT_LEAST]:
+        rows = [(_floor_row(r), _markup(r)) for r in floors]
+        lines += table(("floor", "measured", "95 % bounds", "verdict", ""), rows)
+        lines += _reasons(floors)
+    pairs = [r for r in results if r.kind is not QualityKind.AT_LEAST]
+    for said in dict.fromkeys(_against(r) for r in pairs):
+        own = [r for r in pairs if _against(r) == said]
+        rows = [(_row(r), _markup(r)) for r in own]
+        lines.append(Line(text=f"  {said}:"))
+        lines += table(("task", "now", "reference", "change", "at worst (95 %)", "verdict", ""), rows)
+        lines += _reasons(own)
+    return lines
+
+
+def by_test(results: Sequence[QualityResult]) -> list[Line]:
+    """The same under the name of each test."""
+    lines: list[Line] = []
+    for nodeid in dict.fromkeys(r.nodeid for r in results):
+        lines.append(Line(text=f"{nodeid}: quality"))
+        lines += [*result_lines([r for r in results if r.nodeid == nodeid]), Line(text="")]
+    return lines
 
 
 def drift_lines(drifts: Mapping[str, Drift]) -> list[Line]:
     """How far replies moved, task by task, and what moves though nothing changed."""
-    return [Line(text=f"    {task}: {'; '.join(said)}") for task, d in drifts.items() if (said := _drift(d))]
+    return [
+        Line(text=f"    drift of {task}: {'; '.join(said)}")
+        for task, d in drifts.items()
+        if (said := _drift(d))
+    ]
 
 
 def sentence(r: QualityResult) -> str:
     """`test_reasoning gsm8k not worse than baseline:main: inconclusive; ...`."""
-    against = f" {r.reference}" if r.reference else ""
+    what = {
+        QualityKind.NOT_WORSE_THAN: f"not worse than {r.reference}",
+        QualityKind.AT_LEAST: f"at least {_share(r.limit)}",
+        QualityKind.UNDER_LOAD: f"under load against {r.reference}",
+    }[r.kind]
     test = r.nodeid.rpartition("/")[2]
-    return f"{test} {r.task} {_KINDS[r.kind]}{against}: {r.verdict}; {r.reason}"
+    return f"{test} {r.task} {what}: {r.verdict}; {r.reason}"
 
 
 def failure(red: Sequence[QualityResult], results: Sequence[QualityResult]) -> str:
     """The message of a test that its quality fails: what is red first, then all of it."""
-    head = "; ".join(f"{r.task} {_headline(r)}" for r in red)
+    head = "; ".join(" ".join(filter(None, (_variant(r), r.task, _headline(r)))) for r in red)
     return "\n".join([f"quality: {head}", *(line.text for line in result_lines(results))])
 
 
@@ -81,8 +99,7 @@ def properties(results: Sequence[QualityResult]) -> dict[str, object]:
     """For JUnit: value and verdict of each."""
     found: dict[str, object] = {}
     for r in results:
-        variant = r.nodeid.rpartition("variant=")[2] if "variant=" in r.nodeid else ""
-        name = ".".join(part for part in ("inferforge.quality", variant, r.task) if part)
+        name = ".".join(part for part in ("inferforge.quality", _variant(r), r.task) if part)
         found[f"{name}.{r.kind}"] = str(r.verdict)
         if r.value is not None:
             found[name] = f"{r.value:.4g}"
@@ -124,25 +141,47 @@ def _quality(results: Sequence[QualityResult]) -> str | None:
 
 
 def _headline(r: QualityResult) -> str:
+    doubt = "" if r.verdict in _RED else f"{r.verdict}: "
     if r.kind is QualityKind.AT_LEAST:
-        return f"{_share(r.value)}, at least {_share(r.limit)} is wanted"
-    where = " under load" if r.kind is QualityKind.UNDER_LOAD else f" than {r.reference}"
+        return f"{doubt}{_share(r.value)}, at least {_share(r.limit)} is wanted"
     if r.loss is None:
-        return f"{r.verdict}{where}"
-    return f"{_points(r.loss)} worse{where} ({_share(r.reference_value)} -> {_share(r.value)})"
+        return f"{r.verdict} against {r.reference}"
+    where = " under load" if r.kind is QualityKind.UNDER_LOAD else f" than {r.reference}"
+    way = "better" if r.loss < 0 else "worse"
+    shares = f"({_share(r.reference_value)} -> {_share(r.value)})"
+    return f"{doubt}{_points(abs(r.loss))} {way}{where} {shares}"
+
+
+def _against(r: QualityResult) -> str:
+    variant = f"{_variant(r)} " if _variant(r) else ""
+    load = "under load, " if r.kind is QualityKind.UNDER_LOAD else ""
+    return f"{variant}{load}against {r.reference}"
+
+
+def _variant(r: QualityResult) -> str:
+    return r.nodeid.rpartition("::variant=")[2] if "::variant=" in r.nodeid else ""
+
+
+def _markup(r: QualityResult) -> Mapping[str, bool]:
+    return markup_of(red=r.verdict in _RED, green=r.verdict in _GREEN)
+
+
+def _reasons(results: Sequence[QualityResult]) -> list[Line]:
+    return [Line(text=f"    {r.task}: {r.reason}") for r in results if r.reason and r.verdict not in _GREEN]
+
+
+def _floor_row(r: QualityResult) -> tuple[str, ...]:
+    variant = f"{_variant(r)} " if _variant(r) else ""
+    bounds = f"[{_share(r.lower)}, {_share(r.upper)}]"
+    floor = f"{variant}{r.task} at least {_share(r.limit)}"
+    return floor, _share(r.value), bounds, str(r.verdict), f"n = {r.n} items"
 
 
 def _row(r: QualityResult) -> tuple[str, ...]:
-    if r.kind is QualityKind.AT_LEAST:
-        bounds = f"[{_share(r.lower)}, {_share(r.upper)}]"
-        return r.task, _share(r.value), "at least", _share(r.limit), bounds, "", str(r.verdict), f"n = {r.n}"
-    counted = f"{r.worse} worse, {r.better} better of {r.n}" if r.n else ""
+    counted = f"{r.worse} worse, {r.better} better of {r.n}" if r.loss is not None else ""
     change = "-" if r.loss is None else _signed(-r.loss)
     bound = "-" if r.upper is None else _signed(-r.upper)
-    return (
-        r.task, _share(r.value), _KINDS[r.kind], _share(r.reference_value), change, bound, str(r.verdict),
-        counted,
-    )  # fmt: skip
+    return r.task, _share(r.value), _share(r.reference_value), change, bound, str(r.verdict), counted
 
 
 def _task_row(outcomes: Outcomes) -> tuple[str, ...]:
@@ -212,4 +251,5 @@ def _points(share: float) -> str:
 
 
 def _signed(share: float) -> str:
-    return f"{share * 100 + 0.0:+.1f} pt"  # no minus before a zero
+    points = round(share * 100, 1)
+    return f"{points:+.1f} pt" if points else "0.0 pt"

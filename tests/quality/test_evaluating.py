@@ -182,7 +182,7 @@ def test_a_server_that_is_gone_ends_it(job, run):
     assert "refused" in caught.value.seen
 
 
-def test_unknown_names_are_answered_with_near_ones(job, run):
+def test_unknown_names_are_answered_with_near_ones(fake, job, run):
     with pytest.raises(UsageError) as caught:
         run(job("forge_recal"))
     assert "forge_recall" in caught.value.do
@@ -191,6 +191,9 @@ def test_unknown_names_are_answered_with_near_ones(job, run):
     with pytest.raises(UsageError) as caught:
         run(job(Task(name=PACK, metric="bleu"), limit=2))
     assert (caught.value.seen, caught.value.do) == ("bleu", "it has: acc")
+    with pytest.raises(UsageError, match="no such filter"):
+        run(job(Task(name=PACK, filter="loose"), limit=2))
+    assert fake.asked == []
 
 
 def test_a_child_that_dies_is_an_error_and_nothing_is_left(fake, job, run):

@@ -1,6 +1,7 @@
 """Tasks as lm-eval ships them, over local files in the format of their data sets."""
 
 import importlib.util
+import math
 
 import pytest
 
@@ -133,6 +134,28 @@ def test_a_task_file_of_the_user(fake, job, run, jsonl, replies, tmp_path):
     (result,) = run(job(str(task))).tasks
     assert (result.task, result.scores) == (str(task), (1.0, 0.0))
     assert fake.asked[0][1]["max_tokens"] == 4
+
+
+def test_perplexities_and_last_words(fake, job, run, jsonl, knowing, tmp_path):
+    data = jsonl("texts", [{"text": "one two three four"}, {"text": "five six"}])
+    for name, kind, more in (
+        ("whole", "loglikelihood_rolling", 'doc_to_text: ""\ndoc_to_target: "{{text}}"\n'),
+        ("last", "loglikelihood", 'doc_to_text: "{{text}}"\ndoc_to_target: "ten"\n'),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(
+            f"task: {name}\ndataset_path: json\noutput_type: {kind}\ntest_split: test\n"
+            f"dataset_kwargs: {{data_files: {{test: {data}}}}}\n{more}"
+        )
+    fake.reply = knowing([("one two three four", "ten")])
+    result = run(job(str(tmp_path / "whole.yaml"), str(tmp_path / "last.yaml")))
+    whole, last = result.tasks
+    assert whole.metric == "word_perplexity"
+    assert not whole.higher_is_better
+    # Words after the first have -3 nats each, and lm-eval divides by all words.
+    assert whole.scores == pytest.approx((math.exp(9 / 4), math.exp(3 / 2)))
+    assert whole.perplexity == pytest.approx(math.exp(12 / 4))
+    assert (last.metric, last.higher_is_better, last.chance) == ("perplexity", False, None)
+    assert result.observed[last.task] == {"acc,none": 1.0}
 
 
 def test_a_group_is_one_task(fake, job, run, jsonl, knowing, tmp_path):

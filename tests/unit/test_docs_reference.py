@@ -12,9 +12,13 @@ from pytest_inferforge import cli, floor, policy, run, table, units
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.engines import llamacpp
 from pytest_inferforge.engines.protocol import VOCABULARY
-from pytest_inferforge.options import LoadOptions
-from pytest_inferforge.pytest_plugin import cmdline, server_words, settings
+from pytest_inferforge.options import JudgeOptions, LoadOptions, QualityOptions
+from pytest_inferforge.outcomes import Outcomes, QualityKind, QualityResult, QualityVerdict
+from pytest_inferforge.pytest_plugin import cmdline, quality_words, server_words, settings
 from pytest_inferforge.pytest_plugin.fixtures import InferServer
+from pytest_inferforge.pytest_plugin.qualities import Quality
+from pytest_inferforge.quality.evaluation import Evaluation
+from pytest_inferforge.quality.packs import PACKS, forms_of
 from pytest_inferforge.records import ComparisonVerdict, SloResult, SloVerdict
 from pytest_inferforge.report import document
 from pytest_inferforge.servers.spec import ServerSpec
@@ -139,6 +143,43 @@ def test_workload_defaults():
     assert cells["seed"] == str(known.seed)
 
 
+def test_arguments_of_quality_and_their_defaults():
+    text = section("infer_quality")
+    assert tuple(first_cells(text)) == (*quality_words.ARGUMENTS, "pin")
+    cells = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", text, re.MULTILINE))
+    known = QualityOptions()
+    shown = {name: cells[name] for name in ("not_worse_than", "concurrency", "timeout", "retries", "seed")}
+    assert shown == {
+        "not_worse_than": f"{100 * JudgeOptions().quality_margin:g} pt",
+        "concurrency": str(known.concurrency),
+        "timeout": f"{known.timeout_s:g} s",
+        "retries": str(known.retries),
+        "seed": str(known.seed),
+    }
+    assert all(f"`{split}`" in text for split in quality_words.SPLITS)
+    said = next(line for line in cmdline.MARKERS if line.startswith("infer_quality"))
+    assert set(re.findall(r"(\w+)=", said)) == {*quality_words.ARGUMENTS, "pin"}
+
+
+def test_the_page_on_quality_has_the_same_arguments_and_all_packs():
+    page = (DOCS / "quality.md").read_text()
+    arguments = page.partition("## Arguments")[2].partition("\n## ")[0]
+    assert set(first_cells(arguments)) == set(quality_words.ARGUMENTS)
+    packs = page.partition("| pack | what it asks |")[2].partition("\n\n")[0]
+    assert first_cells(packs) == [*PACKS]
+    assert [name for name in PACKS if "choice" not in forms_of(name)] == ["forge_instructions"]
+
+
+def test_what_the_quality_fixture_offers():
+    rows = section("Quality").partition("| `Quality` |")[2].partition("\n\n")[0]
+    names = re.findall(r"`\.(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", rows, re.MULTILINE)))
+    assert set(names) == {*Quality.__dataclass_fields__, "outcomes", "seconds"}
+    told = {name: re.search(rf"^\| `\.{name}` \| (.*) \|$", rows, re.MULTILINE)[1] for name in names[:2]}
+    for name, kind in (("outcomes", Outcomes), ("evaluation", Evaluation)):
+        fields = {*kind.__dataclass_fields__} | ({"value"} if kind is Outcomes else set())
+        assert set(re.findall(r"`([a-z_]+)`", told[name])) == fields
+
+
 def test_settings():
     text = section("Engines and their settings").partition("**`url`**")[0]
     neutral, _, rest = text.partition("**`llama.cpp`**")
@@ -255,13 +296,16 @@ def test_the_json_example_has_the_documents_keys():
     assert shown["schema"] == document.SCHEMA
     (comparison,) = shown["comparisons"]
     assert set(comparison) == {*document._COMPARISON, "variant", "class", "name", "baseline"}
+    (quality,) = shown["quality"]
+    assert set(quality) == {*QualityResult.__dataclass_fields__, "variant"}
     (test,) = shown["tests"]
     assert [set(slo) for slo in test["slo"]] == [set(document._SLO)]
 
 
 def test_verdicts_and_policies_stand_on_the_page_on_judging():
     page = (DOCS / "how-it-judges.md").read_text()
-    for word in (*SloVerdict, *ComparisonVerdict):
+    for word in (*SloVerdict, *ComparisonVerdict, *QualityVerdict):
         assert f"`{word}`" in page
+    assert all(f"`{word}`" in TEXT for word in (*QualityKind, *QualityVerdict))
     assert all(f"`{name}`" in page for name in cmdline.POLICIES if name != "default")
     assert policy.of_unjudged("default", recording=True) is policy.Consequence.WARN

@@ -1,4 +1,4 @@
-"""The packs as tasks of lm-eval: their data and scores. `tests/with_lm_eval` runs them in lm-eval itself."""
+"""The packs as tasks of lm-eval: their data and scores. `tests/quality` runs them in lm-eval itself."""
 
 import json
 

@@ -66,7 +66,7 @@ def test_choices():
     assert set(result.identity) == {"lm_eval", "data"}
     assert scoring.notes(result, examples={}) == [
         "task: 1 of 2 items have no best choice",
-        "task: acc 0.5 where a coin gets 0.5",
+        "task: acc 0.5 of 2 items where a coin gets 0.5",
     ]
 
 
@@ -96,12 +96,12 @@ def test_one_filter_is_gated_and_the_others_are_observed():
         sample(0, reply="4", filter_="loose", exact=0.0),
     ]
     leaves = [leaf(samples, kind="generate_until")]
-    assert scoring.gated("task", leaves, metric=None, filter_=None) == ("exact", "strict")
-    assert scoring.gated("task", leaves, metric=None, filter_="loose") == ("exact", "loose")
+    assert scoring.gated("task", "filter", None, [leaves[0].filters]) == "strict"
+    assert scoring.gated("task", "filter", "loose", [leaves[0].filters]) == "loose"
     assert outcomes(*leaves, metric="exact", filter_="strict").scores == (1.0,)
     assert scoring.observed(leaves, but=("exact", "strict")) == {"exact,loose": 0.0}
     with pytest.raises(UsageError) as caught:
-        scoring.gated("task", leaves, metric="bleu", filter_=None)
+        scoring.gated("task", "metric", "bleu", [leaves[0].metrics])
     assert caught.value.do == "it has: exact"
 
 
@@ -112,7 +112,7 @@ def test_a_group_is_pooled_and_its_leaves_keep_apart():
     assert (result.scores, result.value, len(set(result.keys))) == ((1.0, 0.0), 0.5, 2)
     other = leaf([sample(0, likelihoods=[-1.0], f1=0.0)], name="three")
     with pytest.raises(UsageError, match="no metric in common"):
-        scoring.gated("group", [one, other], metric=None, filter_=None)
+        scoring.gated("group", "metric", None, [one.metrics, other.metrics])
 
 
 def test_raw_values_that_are_no_numbers_are_scored_one_by_one():
@@ -147,6 +147,6 @@ def test_unconditional_likelihoods_are_left_out():
 
 def test_all_the_same_is_told():
     same = outcomes(leaf([sample(k, reply="!", acc=0.0) for k in range(4)], kind="generate_until"))
-    assert scoring.notes(same, examples={}) == ["task: all 4 replies are the same: '!'"]
+    assert scoring.notes(same, examples={}) == ["task: 4 of 4 items share one reply, '!'"]
     tied = outcomes(leaf([sample(k, likelihoods=[0.0, 0.0], acc=1.0) for k in range(4)]))
     assert "the log-likelihoods say nothing" in scoring.notes(tied, examples={})[0]

@@ -1,4 +1,4 @@
-"""The packs as lm-eval itself runs them; by hand, where it is installed: pytest tests/with_lm_eval."""
+"""The packs as lm-eval itself runs them."""
 
 import os
 import random
@@ -15,7 +15,7 @@ N = 60
 @pytest.fixture(scope="module")
 def evaluate(tmp_path_factory):
     """The whole of lm-eval, offline, with a model that knows every answer or none."""
-    pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'lm-eval>=0.4.12,<0.5'")
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install '.[quality]'")
     patch = pytest.MonkeyPatch()
     for name, value in {
         "HF_HUB_OFFLINE": "1",
