@@ -15,8 +15,7 @@ import msgspec
 from pytest_inferforge import processes
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.errors import InferforgeError, MeasuringError, UsageError
-from pytest_inferforge.quality.evaluation import Evaluation
-from pytest_inferforge.quality.lm_eval_child import ERROR, EVALUATION, JOB
+from pytest_inferforge.quality.evaluation import ERROR, EVALUATION, JOB, Evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from pytest_inferforge.outcomes import Outcomes  # noqa: TC001 (the same)
 
+# The files by which the evaluating process is told its job and tells what came of it.
+JOB, EVALUATION, ERROR = "job.json", "evaluation.json", "error.json"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:

@@ -22,12 +22,11 @@ import msgspec
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.errors import InferforgeError, UsageError
 from pytest_inferforge.quality.client import Client, summary
-from pytest_inferforge.quality.evaluation import Evaluation, Job
+from pytest_inferforge.quality.evaluation import ERROR, EVALUATION, JOB, Evaluation, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-JOB, EVALUATION, ERROR = "job.json", "evaluation.json", "error.json"
 _TELL_S = 0.2  # between two lines on progress
 
 
@@ -77,7 +76,7 @@ def run(job: Job, folder: Path, tell: Callable[[int, int], None]) -> Evaluation:
         UsageError: a task cannot be made, or the server cannot be asked so.
         MeasuringError: the server answers nothing.
     """
-    # lm-eval takes seconds to import, and the parent imports this module for the names of the files.
+    # lm-eval takes seconds to import; a job that cannot be read says so before.
     from pytest_inferforge.quality import running, tasks
     from pytest_inferforge.quality.adapter import ServerModel
 

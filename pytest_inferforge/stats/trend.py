@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def relative_change(parts: NDArray[np.float64], alpha: float) -> Trend | None:
         return None
     left = parts - mean - slope * x
     error = float(np.sqrt((left**2).sum() / (k - 2) / sxx))
-    reach = float(stats.t.ppf(1.0 - alpha, k - 2)) * error
+    reach = float(special.stdtrit(k - 2, 1.0 - alpha)) * error
     span = float(x[-1] - x[0])
     return Trend(
         change=slope * span / start,
