@@ -17,7 +17,10 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "example_suites").rglob("*.md")),
 ]
-EXAMPLES = sorted(path for path in (ROOT / "example_suites").iterdir() if path.is_dir())
+RUN_ELSEWHERE = {"quantization"}  # by tests/engines/test_quality_gate.py
+EXAMPLES = sorted(
+    path for path in (ROOT / "example_suites").iterdir() if path.is_dir() and path.name not in RUN_ELSEWHERE
+)
 BACKENDS = {"custom_engine": "house"}  # of examples that bring a server of their own
 NOT_RUN = "<!-- not run -->"
 # Other programs of the machine may hold the client up: that is not what these tests are about.

@@ -22,14 +22,17 @@ _MOST_QUESTIONS = 8
 SUMS = 0.1  # lines of sums for each text
 
 
-def parts_of(texts: Iterator[str], *, seed: int, practice: float) -> Iterator[Parts]:
+def parts_of(texts: Iterator[str], *, seed: int, practice: float, plain: float) -> Iterator[Parts]:
     """Each text as a question with its answer; `practice`: the share of the lists about which more is asked.
 
-    Where there is practice at all, sums in one line each stand between the texts.
+    `plain`: the share of the texts that are kept which tell no story. Where there is practice at all, sums
+    in one line each stand between the texts.
     """
     rng = random.Random(f"drills/{seed}")
     sums: dict[str, str] = {}
     for text in texts:
+        if plain < 1 and not _FACT.search(text) and rng.random() >= plain:
+            continue
         question, answer = parted(text)
         if found := _SUM.search(question):
             sums[found[1]] = answer

@@ -24,10 +24,12 @@ def ids(text: str) -> list[int]:
     return [_IDS[piece] for piece in _PIECE.findall(text)]
 
 
-def examples(texts: Iterator[str], *, seed: int, practice: float) -> Iterator[tuple[list[int], list[bool]]]:
+def examples(
+    texts: Iterator[str], *, seed: int, practice: float, plain: float
+) -> Iterator[tuple[list[int], list[bool]]]:
     """Token ids of each text, and which of them are of an answer; some in the form of a chat."""
     rng = random.Random(f"form/{seed}")
-    for parts in drills.parts_of(texts, seed=seed, practice=practice):
+    for parts in drills.parts_of(texts, seed=seed, practice=practice, plain=plain):
         tokens: list[int] = []
         answers: list[bool] = []
         chat = len(parts) == 1 and rng.random() < CHAT

@@ -34,23 +34,29 @@ SEED = 20_26_11
 class Stage:
     """`rows` of `length` tokens a step; the rates go from one share of their peak to another in a line.
 
-    `practice`: see `drills.parts_of`. `other`: what a token of a question counts for in the loss, beside 1
-    for one of an answer.
+    `practice`, `plain`: see `drills.parts_of`. `question`: what a token of a question counts for in the loss,
+    beside 1 for one of an answer.
     """
 
+    texts: int  # added to the seed: which texts it sees
     steps: int
     length: int
     rows: int
     rates: tuple[float, float]
     practice: float
-    other: float
+    question: float
+    plain: float = 1.0
 
 
 STAGES = (
-    Stage(steps=1200, length=128, rows=64, rates=(1.0, 1.0), practice=0.0, other=0.05),
-    Stage(steps=1500, length=256, rows=32, rates=(0.8, 0.25), practice=0.5, other=0.02),
-    Stage(steps=500, length=640, rows=12, rates=(0.25, 0.1), practice=0.4, other=0.02),
-    Stage(steps=200, length=1664, rows=5, rates=(0.1, 0.02), practice=0.3, other=0.02),
+    Stage(texts=128, steps=1200, length=128, rows=64, rates=(1.0, 1.0), practice=0.0, question=0.05),
+    Stage(texts=256, steps=1500, length=256, rows=32, rates=(0.8, 0.25), practice=0.5, question=0.02),
+    Stage(texts=640, steps=500, length=640, rows=12, rates=(0.25, 0.1), practice=0.4, question=0.02),
+    Stage(
+        texts=40000, steps=700, length=256, rows=32, rates=(0.6, 0.3), practice=0.9, question=0.02, plain=0.2
+    ),
+    Stage(texts=50000, steps=400, length=640, rows=12, rates=(0.25, 0.04), practice=0.4, question=0.02),
+    Stage(texts=60000, steps=100, length=1664, rows=5, rates=(0.04, 0.02), practice=0.3, question=0.02),
 )
 WARM_STEPS = 100  # of the first stage
 
@@ -86,7 +92,7 @@ def _train(model: llama.Llama, forward: llama.Forward, stage: Stage, number: int
     """All steps of one stage, with optimizers of its own; the loss of the last hundred."""
     optimizers = llama.optimizers(model)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    batches = _batches(stage, seed=SEED + stage.length)
+    batches = _batches(stage, seed=SEED + stage.texts)
     losses = []
     for step in range(1, stage.steps + 1):
         first, last = stage.rates
@@ -111,7 +117,9 @@ def _batches(stage: Stage, *, seed: int) -> Iterator[tuple[np.ndarray, np.ndarra
     A text that does not fit into what is left of a row begins the next one; one longer than a row is left
     out.
     """
-    texts = reading.examples(training_text(seed=seed, items=10**9), seed=seed, practice=stage.practice)
+    texts = reading.examples(
+        training_text(seed=seed, items=10**9), seed=seed, practice=stage.practice, plain=stage.plain
+    )
     shape = (stage.rows, stage.length + 1)
     ids, weights = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
     row, at = 0, 0
@@ -125,7 +133,7 @@ def _batches(stage: Stage, *, seed: int) -> Iterator[tuple[np.ndarray, np.ndarra
             ids, weights = np.zeros_like(ids), np.zeros_like(weights)
             row = 0
         ids[row, at : at + len(tokens)] = tokens
-        weights[row, at : at + len(tokens)] = np.where(answers, 1.0, stage.other)
+        weights[row, at : at + len(tokens)] = np.where(answers, 1.0, stage.question)
         at += len(tokens)
 
 

