@@ -44,6 +44,21 @@ def family_of(current: SessionResult, reference: Sequence[SessionResult]) -> int
     return max(here, history_of(reference, without=current.id).family_size)
 
 
+def fewest_items(margin: float, options: JudgeOptions) -> int:
+    """With fewer items a loss of the margin can never be ruled out, were none of them to change."""
+    n = 1
+    while paired.loss_upper(0, 0, n, options.alpha) >= margin:
+        n *= 2
+    low, high = n // 2, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        if paired.loss_upper(0, 0, middle, options.alpha) >= margin:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
 def compare_quality(
     current: Outcomes,
     reference: Outcomes | None,

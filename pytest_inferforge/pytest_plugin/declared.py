@@ -116,6 +116,8 @@ def declare(
             seen=f"under_load={quality.under_load}, and the test does not ask for infer_run",
             do="give the test an infer_workload marker and let it ask for infer_run too, or drop under_load",
         )
+    if quality is not None and _compares(marks, settings):
+        notes += quality_words.too_few_items(quality, settings.judge)
     checks = _slos(marks)
     _check_classes(checks, workload)
     gated = gated_metrics(workload, checks, tail=settings.gate.tail) if workload else ()
@@ -140,6 +142,12 @@ def declare(
         quality=quality,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _compares(marks: Sequence[Mark], settings: Settings) -> bool:
+    """Whether the quality of a test is paired with anything."""
+    gated = bool(settings.compare or settings.gate.against)
+    return not settings.quick and (gated or any(mark.name == "infer_variants" for mark in marks))
 
 
 def _quality(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_inferforge import units
 from pytest_inferforge.errors import UsageError
+from pytest_inferforge.gate.quality import fewest_items
 from pytest_inferforge.pytest_plugin.layers import nearest
-from pytest_inferforge.quality.evaluation import Task
+from pytest_inferforge.quality.evaluation import PACK_ITEMS, Task
+from pytest_inferforge.quality.packs import PACKS
 
 if TYPE_CHECKING:
     from pytest_inferforge.options import JudgeOptions, QualityOptions
@@ -47,6 +49,21 @@ class Asked:
     def quick(self, items: int) -> Asked:
         """A few items of each task, and no second look under load."""
         return replace(self, limit=min(self.limit or items, items), under_load=None)
+
+
+def too_few_items(asked: Asked, options: JudgeOptions) -> list[str]:
+    """What a person should know of tasks whose number of items is too small for their margin."""
+    least = fewest_items(asked.not_worse_than, options)
+    margin = f"{asked.not_worse_than * 100:g} pt"
+    counted = {
+        task.name: asked.limit or (PACK_ITEMS if task.name.removesuffix("_choice") in PACKS else None)
+        for task in asked.tasks
+    }
+    return [
+        f"{n} items of {name} can never show that less than {margin} were lost: it takes {least} or more"
+        for name, n in counted.items()
+        if n is not None and n < least
+    ]
 
 
 def from_arguments(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from pytest_inferforge.outcomes import Outcomes  # noqa: TC001 (the same)
 
+PACK_ITEMS = 200  # of a pack whose job has no limit
+
 # The files by which the evaluating process is told its job and tells what came of it.
 JOB, EVALUATION, ERROR = "job.json", "evaluation.json", "error.json"
 
@@ -45,7 +47,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One evaluation. `limit`: the first so many items of each task, None: all (of a pack: 200).
+    """One evaluation. `limit`: the first so many items of each task, None: all (of a pack `PACK_ITEMS`).
 
     `chat`: through the chat API, with the model's own template; only what is generated can be asked so.
     `repeat`: ask the first so many items of each task a second time. `max_gen_toks`: None: what tasks say.

@@ -18,6 +18,7 @@ from lm_eval.tasks._index import Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from pytest_inferforge.errors import UsageError
+from pytest_inferforge.quality.evaluation import PACK_ITEMS
 from pytest_inferforge.quality.packs import PACKS, as_lm_eval, forms_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from pytest_inferforge.quality.evaluation import Task
 
-PACK_ITEMS = 200  # of a pack whose job has no limit
 _CHOICE = "_choice"
 _OURS = "forge_"  # how names of packs begin
 _SPLITS = ("test_split", "validation_split")  # in the order in which lm-eval looks for questions

@@ -13,6 +13,7 @@ from pytest_inferforge.gate import pairing, quality
 from pytest_inferforge.options import JudgeOptions
 from pytest_inferforge.outcomes import Outcomes, QualityKind
 from pytest_inferforge.records import Fingerprint, SessionResult, TestResult
+from pytest_inferforge.stats import paired
 
 OPTIONS = JudgeOptions()
 ITEM = st.sampled_from([0.0, 1.0])
@@ -451,3 +452,10 @@ def test_the_family_holds_speed_and_quality(here, stored, complete):
     then = session("then", quality_tasks=stored, gated=("ttft_s.mean",), complete=complete)
     assert quality.family_of(now, [then]) == max(here + 2, stored + 1 if complete else 0)
     assert quality.family_of(now, [now]) == here + 2
+
+
+@pytest.mark.parametrize("margin", [0.01, 0.02, 0.03, 0.1])
+def test_fewer_items_than_needed_cannot_rule_a_loss_out(margin):
+    least = quality.fewest_items(margin, JudgeOptions())
+    assert paired.loss_upper(0, 0, least, JudgeOptions().alpha) < margin
+    assert paired.loss_upper(0, 0, least - 1, JudgeOptions().alpha) >= margin
