@@ -16,7 +16,7 @@ import pytest
 from pytest_inferforge.testing.suite import Suite
 from pytest_inferforge.testing.timetable import Timetable, command
 
-SESSIONS = int(os.environ.get("INFERFORGE_GATE_SESSIONS", "2"))
+SESSIONS = int(os.environ.get("INFERFORGE_GATE_SESSIONS", "1"))
 STORED = 10
 KEPT = ("nodeid", "metric", "verdict", "evidence", "ratio", "p", "p_adjusted", "slots")
 WORKLOAD = """

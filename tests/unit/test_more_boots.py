@@ -51,13 +51,8 @@ class Runs:
         result = BootResult(boot=boot, ready_s=None, requests=COUNTS, metrics={"ttft_s.mean": 0.1})
         return SimpleNamespace(result=result)
 
-    def unjudged(self, _declared, _workload, boots):
-        return SimpleNamespace(boots=boots, classes=())
-
-
-@pytest.fixture(autouse=True)
-def without_classes(monkeypatch):
-    monkeypatch.setattr("pytest_inferforge.pytest_plugin.judging.with_classes", lambda run, _: run)
+    def by_key(self, declared, boot):
+        return {declared.key: boot.result}
 
 
 def declared(key, server=HERE):
