@@ -54,7 +54,7 @@ def test_one_slot_instead_of_four_is_red(tmp_path_factory):
     without = suite.run(*one_slot, "-k", "not regression")
     assert (without.exit_code, without.outcomes) == (0, {"test_b.py::test_batch": "passed"})
     for selection in ("--lf", "test_b.py::test_batch.regression"):
-        again = suite.run(*one_slot, selection)
+        again = suite.run(*one_slot, "--infer-pairs=2", selection)
         assert list(again.outcomes) == ["test_b.py::test_batch.regression"]
 
 

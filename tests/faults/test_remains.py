@@ -71,9 +71,11 @@ class Run:
 
     def kill(self, *pids: int) -> None:
         """At once: none of them sees another's end."""
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in pids:
-                os.kill(pid, number)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        assert eventually(lambda: all(psutil.Process(p).status() == psutil.STATUS_STOPPED for p in pids))
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
         if self.pid in pids:
             self.process.wait()
         assert eventually(lambda: not any(map(lives, pids)))
