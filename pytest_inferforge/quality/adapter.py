@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lm_eval.api.model import LM
 
 from pytest_inferforge.errors import MeasuringError, UsageError
+from pytest_inferforge.quality.client import ITEM
 from pytest_inferforge.quality.generating import Written, body, wanted, written
 from pytest_inferforge.quality.likelihoods import Score, Unscored
 from pytest_inferforge.quality.routes import ROUTES, choose
@@ -175,8 +176,9 @@ class ServerModel(LM):  # type: ignore[misc]
 
         async def work(places: Iterator[int]) -> None:
             for place in places:
-                answers[place] = await ask(requests[place])
                 item = _item(requests[place])
+                ITEM.set(f"{item[0]}/{item[1]}")
+                answers[place] = await ask(requests[place])
                 left[item] -= 1
                 if not left[item]:
                     self._finished += 1

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections import Counter
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,10 @@ _ONCE_MORE = frozenset({*_UNREACHED, "cut", "http_429"})
 _SHOWN = 200  # characters of a reply that are shown to a person
 
 
+ITEM: ContextVar[str] = ContextVar("item", default="")
+"""What is asked about: the task and the place of its document, as `gsm8k/12`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What came of one request, after all retries. `body`: None where it failed for `reason`."""
@@ -42,8 +47,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request that was sent: `attempts` counts the first one; the latency is that of the last."""
+    """One request that was sent: `attempts` counts the first one; the latency is that of the last.
 
+    `item`: the first one that it was sent for; several may share its answer.
+    """
+
+    item: str = ""
     latency_s: float
     attempts: int
     truncated: bool = False
@@ -197,10 +206,17 @@ def finish_reason(body: Mapping[str, Any]) -> str | None:
 
 def _asked(reply: Reply, latency_s: float, attempts: int, *, writes: bool) -> Asked:
     if reply.body is None:
-        return Asked(latency_s=latency_s, attempts=attempts, reason=reply.reason, detail=reply.detail)
+        return Asked(
+            item=ITEM.get(),
+            latency_s=latency_s,
+            attempts=attempts,
+            reason=reply.reason,
+            detail=reply.detail,
+        )
     usage = reply.body.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Asked(
+        item=ITEM.get(),
         latency_s=latency_s,
         attempts=attempts,
         truncated=writes and finish_reason(reply.body) in CUT_SHORT,

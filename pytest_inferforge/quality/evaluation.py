@@ -11,6 +11,7 @@ PACK_ITEMS = 200  # of a pack whose job has no limit
 
 # The files by which the evaluating process is told its job and tells what came of it.
 JOB, EVALUATION, ERROR = "job.json", "evaluation.json", "error.json"
+REQUESTS = "requests.jsonl"  # each request, for a person to look into: item, latency, attempts, tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

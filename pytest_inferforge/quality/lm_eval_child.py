@@ -22,7 +22,7 @@ import msgspec
 from pytest_inferforge.dialects import DIALECTS
 from pytest_inferforge.errors import InferforgeError, UsageError
 from pytest_inferforge.quality.client import Client, summary
-from pytest_inferforge.quality.evaluation import ERROR, EVALUATION, JOB, Evaluation, Job
+from pytest_inferforge.quality.evaluation import ERROR, EVALUATION, JOB, REQUESTS, Evaluation, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +103,8 @@ def run(job: Job, folder: Path, tell: Callable[[int, int], None]) -> Evaluation:
             ran = [running.run(one, job, model) for one in loaded]
         finally:
             runner.run(client.close())
+            lines = (msgspec.json.encode(asked) + b"\n" for asked in client.asked)
+            (folder / REQUESTS).write_bytes(b"".join(lines))
     return Evaluation(
         tasks=tuple(one.outcomes for one in ran),
         observed={one.outcomes.task: one.observed for one in ran},

@@ -234,3 +234,16 @@ def test_the_log_of_an_evaluation_is_quiet(fake, job, run, knowing, tmp_path):
     run(job(PACK, limit=2))
     assert (tmp_path / "evaluation" / "lm-eval.log").read_text() == ""
     assert json.loads((tmp_path / "evaluation" / "job.json").read_bytes())["seed"] == 4
+
+
+def test_every_request_is_kept_with_its_item(fake, job, run, knowing, tmp_path):
+    fake.reply = knowing(pack_answers())
+    found = run(job(PACK, f"{PACK}_choice", limit=5))
+    (path,) = tmp_path.rglob("requests.jsonl")
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(kept) == found.requests.asked
+    assert {asked["item"] for asked in kept} == {
+        f"{leaf}/{place}" for leaf in (f"{PACK}_generate", f"{PACK}_choice") for place in range(5)
+    }
+    assert all(asked["latency_s"] > 0 and asked["attempts"] == 1 for asked in kept)
+    assert not any("key" in asked or "prompt" in asked for asked in kept)
