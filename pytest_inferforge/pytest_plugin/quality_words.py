@@ -12,7 +12,7 @@ from pytest_inferforge.errors import UsageError
 from pytest_inferforge.gate.quality import fewest_items
 from pytest_inferforge.pytest_plugin.layers import nearest
 from pytest_inferforge.quality.evaluation import PACK_ITEMS, Task
-from pytest_inferforge.quality.packs import PACKS
+from pytest_inferforge.quality.packs import named
 
 if TYPE_CHECKING:
     from pytest_inferforge.options import JudgeOptions, QualityOptions
@@ -55,10 +55,7 @@ def too_few_items(asked: Asked, options: JudgeOptions) -> list[str]:
     """What a person should know of tasks whose number of items is too small for their margin."""
     least = fewest_items(asked.not_worse_than, options)
     margin = f"{asked.not_worse_than * 100:g} pt"
-    counted = {
-        task.name: asked.limit or (PACK_ITEMS if task.name.removesuffix("_choice") in PACKS else None)
-        for task in asked.tasks
-    }
+    counted = {task.name: asked.limit or (PACK_ITEMS if named(task.name) else None) for task in asked.tasks}
     return [
         f"{n} items of {name} can never show that less than {margin} were lost: it takes {least} or more"
         for name, n in counted.items()
@@ -111,6 +108,8 @@ def _tasks(arguments: Mapping[str, Any], num_fewshot: int | None, folder: Path) 
         raise UsageError("infer_quality needs the names of tasks", seen=repr(said), do=_EXAMPLE)
     if twice := [n for n in dict.fromkeys(names) if list(names).count(n) > 1]:
         raise UsageError("a task is named twice", seen=", ".join(twice), do="name each task once")
+    for name in names:
+        named(name)  # a misspelt pack is said before anything boots
     each = {name: _of_each(name, arguments.get(name), names) for name in ("metric", "filter")}
     data = _data(arguments.get("data"), names, folder)
     return tuple(

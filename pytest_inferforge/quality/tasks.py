@@ -19,15 +19,13 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.quality.evaluation import PACK_ITEMS
-from pytest_inferforge.quality.packs import PACKS, as_lm_eval, forms_of
+from pytest_inferforge.quality.packs import as_lm_eval, named, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pytest_inferforge.quality.evaluation import Task
 
-_CHOICE = "_choice"
-_OURS = "forge_"  # how names of packs begin
 _SPLITS = ("test_split", "validation_split")  # in the order in which lm-eval looks for questions
 _SHOT_SPLITS = ("training_split", "fewshot_split")
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -67,7 +65,7 @@ def load(task: Task, *, limit: int | None, seed: int, cache_dir: Path) -> Loaded
     Raises:
         UsageError: no such task, or its data or packages are not here.
     """
-    pack = _pack_of(task.name)
+    pack = named(task.name)
     if pack is not None:
         limit = PACK_ITEMS if limit is None else limit
         spec: str | dict[str, Any] = as_lm_eval(*pack, seed=seed, n=limit)
@@ -84,18 +82,6 @@ def load(task: Task, *, limit: int | None, seed: int, cache_dir: Path) -> Loaded
     for name, leaf in leaves.items():
         _check(name, leaf)
     return Loaded(asked=task, leaves=leaves, limit=limit)
-
-
-def _pack_of(name: str) -> tuple[str, str] | None:
-    """The pack and the form that are named; None: not a name of ours."""
-    pack, form = (name.removesuffix(_CHOICE), "choice") if name.endswith(_CHOICE) else (name, "generate")
-    if pack not in PACKS:
-        if name.startswith(_OURS):
-            raise _unknown(name, ())
-        return None
-    if form not in forms_of(pack):
-        raise UsageError(f"{pack} has no such form", seen=name, do=f"ask for {pack}")
-    return pack, form
 
 
 def _from_files(task: Task, cache_dir: Path) -> Mapping[str, Any]:
@@ -163,8 +149,7 @@ def _beside(path: Path, group: Mapping[str, Any]) -> TaskManager:
 
 
 def _unknown(name: str, known: Iterable[str]) -> UsageError:
-    names = [*PACKS, *(f"{pack}{_CHOICE}" for pack in PACKS if "choice" in forms_of(pack)), *known]
-    near = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*names(), *known], n=4, cutoff=0.5)
     return UsageError(
         "no such task",
         seen=name,

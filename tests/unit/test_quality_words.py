@@ -86,3 +86,20 @@ def test_an_error_names_its_argument(read, arguments, said):
         read(**arguments)
     assert said in caught.value.what
     assert caught.value.do
+
+
+def test_a_misspelt_pack_is_said_before_anything_boots(read):
+    with pytest.raises(UsageError, match="no such task") as error:
+        read(tasks=["forge_recal"])
+    assert "the nearest: forge_recall" in str(error.value)
+    with pytest.raises(UsageError, match="forge_instructions has no such form"):
+        read(tasks=["forge_instructions_choice"])
+
+
+def test_so_few_items_that_nothing_can_be_shown_are_told(read):
+    told = quality_words.too_few_items(read(tasks=["forge_recall", "gsm8k"], limit=100), JudgeOptions())
+    assert told == [
+        f"100 items of {task} can never show that less than 2 pt were lost: it takes 133 or more"
+        for task in ("forge_recall", "gsm8k")
+    ]
+    assert quality_words.too_few_items(read(tasks=["forge_recall", "gsm8k"]), JudgeOptions()) == []

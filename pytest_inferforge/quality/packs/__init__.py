@@ -8,7 +8,7 @@ from pytest_inferforge.quality.packs.checking import passes
 from pytest_inferforge.quality.packs.collection import PACKS, chance, items, training_text
 from pytest_inferforge.quality.packs.consistency import Agreement, agreement
 from pytest_inferforge.quality.packs.item import Check, Item, Outcome, Rule
-from pytest_inferforge.quality.packs.lm_eval_tasks import as_lm_eval, forms_of
+from pytest_inferforge.quality.packs.lm_eval_tasks import as_lm_eval, forms_of, named, names
 
 __all__ = [
     "PACKS",
@@ -22,6 +22,8 @@ __all__ = [
     "chance",
     "forms_of",
     "items",
+    "named",
+    "names",
     "passes",
     "training_text",
 ]

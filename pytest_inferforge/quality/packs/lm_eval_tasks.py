@@ -5,13 +5,14 @@ Source: `TaskConfig` and `ConfigurableTask` of lm-eval 0.4.13 (config/task.py, a
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_inferforge.errors import UsageError
 from pytest_inferforge.quality.packs import grounded, instructions
 from pytest_inferforge.quality.packs.checking import passes
-from pytest_inferforge.quality.packs.collection import items, kinds_of
+from pytest_inferforge.quality.packs.collection import PACKS, items, kinds_of
 from pytest_inferforge.quality.packs.item import Check, Item, Rule
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 Form = Literal["generate", "choice"]
 
 FORMS: tuple[Form, ...] = ("generate", "choice")
+
+_CHOICE = "_choice"  # behind a pack's name: its multiple-choice form
+_OURS = "forge_"  # how names of packs begin
 
 _MOST_TOKENS = 48  # room for the longest answer in the tokens of any common tokenizer
 
@@ -30,6 +34,32 @@ class Documents(list[dict[str, Any]]):
     @property
     def features(self) -> dict[str, str]:
         return {name: type(value).__name__ for name, value in self[0].items()} if self else {}
+
+
+def names() -> tuple[str, ...]:
+    """What may be asked for: each pack, and its multiple-choice form where it has one."""
+    return (*PACKS, *(f"{pack}{_CHOICE}" for pack in PACKS if "choice" in forms_of(pack)))
+
+
+def named(name: str) -> tuple[str, Form] | None:
+    """The pack and the form of such a name; None: not a name of ours.
+
+    Raises:
+        UsageError: it would be one of ours, and there is none.
+    """
+    pack = name.removesuffix(_CHOICE)
+    if name in names():
+        return pack, "generate" if pack == name else "choice"
+    if pack in PACKS:
+        raise UsageError(f"{pack} has no such form", seen=name, do=f"ask for {pack}")
+    if name.startswith(_OURS):
+        near = difflib.get_close_matches(name, names(), n=4, cutoff=0.5)
+        raise UsageError(
+            "no such task",
+            seen=name,
+            do=f"the nearest: {', '.join(near)}" if near else "see the packs' names",
+        )
+    return None
 
 
 def as_lm_eval(pack: str, form: str, *, seed: int, n: int) -> dict[str, Any]:
